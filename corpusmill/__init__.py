@@ -1,0 +1,1 @@
+"""The library that every corpusmill process shares."""

@@ -1,0 +1,326 @@
+"""The plain data that goes into the ledger and comes out of it.
+
+Frozen and without behaviour: workers, producers and views pass these around; only `corpusmill.ledger`
+knows the tables behind them. Times are epoch seconds (UTC) unless a name says otherwise; money is Decimal USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from corpusmill.spec import JobSpec
+
+Priority = Literal["high", "normal", "low"]
+JobState = Literal["loading", "queued", "running", "paused", "finished", "cancelled", "stopped"]
+PauseReason = Literal["user", "first", "budget", "billing", "key", "endpoint", "disk"]
+UsageOutcome = Literal["paid", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ShardRef:
+    """One shard of one job: what a queue message names."""
+
+    job_id: int
+    shard_no: int
+
+
+# --- submitting -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job as a producer asks for it. `key` decides whether it is new: see `Ledger.submit`."""
+
+    key: bytes
+    spec: JobSpec
+    provider: str
+    key_fingerprint: str
+    shard_size: int
+    cache: bool = True
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: Priority = "normal"
+    budget_usd: Decimal | None = None
+    first: int | None = None
+    out: str | None = None
+    errors_out: str | None = None
+    detached: bool = False
+    price_card: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """One item in source order; items with the same `source` and `id` in a row are chunks of one document.
+
+    `text` is the chunk (None for a request, whose raw body is `body`). `tokens` are the input tokens counted
+    at intake. `problem` makes it an item that has failed before any call, as `(class, message)`.
+    """
+
+    id: str
+    source: str
+    key: bytes | None
+    tokens: int
+    chunk: int = 0
+    start: int = 0
+    end: int = 0
+    text: str | None = None
+    body: bytes | None = None
+    line: int | None = None
+    metadata: Mapping[str, Any] | None = None
+    problem: tuple[str, str] | None = None
+
+
+# --- working ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """What a worker knows of a job."""
+
+    id: int
+    public_id: str
+    spec: JobSpec
+    provider: str
+    key_fingerprint: str
+    priority: Priority
+    budget_usd: Decimal | None
+    price_card: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """An item that still needs its answer. Exactly one of `text` and `body` is given."""
+
+    item_no: int
+    key: bytes
+    tokens: int
+    source: str
+    text: str | None = None
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedShard:
+    """A shard that is ours until the lease is over.
+
+    `items` are those to send; `awaited` those whose content key another shard has in flight. Items that had
+    an answer already were settled by the claim itself.
+    """
+
+    ref: ShardRef
+    fence: int
+    job: JobRun
+    items: Sequence[WorkItem]
+    awaited: Sequence[WorkItem]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was paid for, kept under its content key.
+
+    `body` is the endpoint's raw JSON body for a completion or a request, little-endian float32 for an embedding.
+    """
+
+    key: bytes
+    body: bytes
+    model: str
+    tier: str | None
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """How an item ended. With `key` it succeeded by that answer; without, `error_class` says why it failed.
+
+    `cached`: no call was paid for this item (a duplicate of one that was). `error` is redacted: never a text or a key.
+    """
+
+    ref: ShardRef
+    item_no: int
+    key: bytes | None
+    cached: bool = False
+    error_class: str | None = None
+    error: str | None = None
+    attempts: int = 1
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one attempt cost one job. A pack over several jobs is one attempt and a row a job.
+
+    `attempt_id` (16 bytes) and the job make it unique: writing it twice changes nothing.
+    `usd` None: the model is unpriced. With outcome `unknown` tokens and `usd` are estimates.
+    """
+
+    attempt_id: bytes
+    ref: ShardRef
+    provider: str
+    model: str
+    tier: str | None
+    items: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    usd: Decimal | None
+    outcome: UsageOutcome
+    request_id: str | None = None
+    latency_ms: int | None = None
+    cache_write_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a group commit writes in one transaction.
+
+    `fences`: the fence under which this worker holds each shard it mentions. `sent`: calls made since the last
+    commit, by shard. `reserved`: money now set aside for sends in progress, by shard (absolute). `closing`: shards
+    whose items all have a result as far as the worker knows. `releasing`: shards given back unfinished, with the
+    seconds until they may be claimed again. `renew`: extend the lease of every shard in `fences` by `lease_s`.
+    """
+
+    fences: Mapping[ShardRef, int] = field(default_factory=dict)
+    answers: Sequence[Answer] = ()
+    results: Sequence[ItemResult] = ()
+    usage: Sequence[Usage] = ()
+    sent: Mapping[ShardRef, int] = field(default_factory=dict)
+    reserved: Mapping[ShardRef, Decimal] = field(default_factory=dict)
+    closing: Sequence[ShardRef] = ()
+    releasing: Mapping[ShardRef, float] = field(default_factory=dict)
+    renew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """What a commit found: shards whose fence is no longer ours, and the state of each job it touched."""
+
+    lost: frozenset[ShardRef]
+    closed: frozenset[ShardRef]
+    job_states: Mapping[int, JobState]
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitReport:
+    """Where awaited keys stand: items settled by now, items to send ourselves, and how many still wait."""
+
+    settled: int
+    items: Sequence[WorkItem]
+    waiting: Sequence[WorkItem]
+
+
+# --- seeing -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as it is listed. `note` explains a pause or stop in one redacted line."""
+
+    id: int
+    public_id: str
+    key: bytes
+    name: str | None
+    kind: str
+    model: str
+    provider: str
+    endpoint: str
+    key_fingerprint: str
+    state: JobState
+    reason: PauseReason | None
+    note: str | None
+    priority: Priority
+    labels: Mapping[str, str]
+    budget_usd: Decimal | None
+    first: int | None
+    out: str | None
+    errors_out: str | None
+    out_digest: str | None
+    detached: bool
+    spec: JobSpec
+    price_card: Mapping[str, Any] | None
+    created_at: float
+    committed_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A job's numbers over its life; `items == succeeded + failed + open`. `usd` None: the model is unpriced."""
+
+    items: int
+    succeeded: int
+    cached: int
+    truncated: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: Decimal | None
+    unknown_usd: Decimal | None
+    unknown_attempts: int
+    requests: int
+    failed_by_class: Mapping[str, int]
+
+    @property
+    def open(self) -> int:
+        """Items without a result yet."""
+        return self.items - self.succeeded - self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One item with its result, as exports need it. `body` is raw, as in `Answer`; None when it failed or is open."""
+
+    item_no: int
+    id: str
+    source: str
+    chunk: int
+    start: int
+    end: int
+    line: int | None
+    metadata: Mapping[str, Any] | None
+    state: Literal["succeeded", "failed", "open"]
+    cached: bool
+    body: bytes | None
+    model: str | None
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    error_class: str | None
+    error: str | None
+    attempts: int
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotal:
+    """Usage summed over one group: a job, a model, a day or a label's value."""
+
+    group: str
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    usd: Decimal | None
+    unknown_usd: Decimal | None
+    unpriced_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A live worker: `holds` are the (endpoint, key fingerprint) pairs it can serve."""
+
+    id: str
+    host: str
+    pid: int
+    slots: int
+    holds: frozenset[tuple[str, str]]
+    seen_s_ago: float

@@ -1,0 +1,3 @@
+"""Fixtures that every tier shares; each lives beside what it starts, in `tests/fixtures`."""
+
+pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.valkey", "tests.fixtures.simulator"]
