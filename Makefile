@@ -1,0 +1,46 @@
+# Everything a person needs to type. Wants make and a Python >= 3.11 with venv; uses uv where it is present.
+
+VENV ?= .venv
+PY    = $(VENV)/bin/python
+# Absolute: targets run programs from other folders.
+BIN   = $(abspath $(VENV))/bin
+SRC   = corpusmill workers tasks scheduler migrations tests benchmarks
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench lock clean
+
+help:  ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## Make a virtual environment with all that the project needs
+
+demo: $(VENV)/.installed  ## Run the main job on this repository's own documents, against the bundled endpoint
+	@$(BIN)/corpusmill demo
+
+test: $(VENV)/.installed  ## Run the tests
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+check: $(VENV)/.installed  ## Lint, format, types, import rules
+	$(BIN)/ruff check $(SRC)
+	$(BIN)/ruff format --check $(SRC)
+	$(PY) -m mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed  ## Put the code into the house's format
+	$(BIN)/ruff check --fix $(SRC)
+	$(BIN)/ruff format $(SRC)
+
+bench: $(VENV)/.installed  ## Measure speed and CPU, as ratios in one run
+	$(PY) -m benchmarks
+
+lock:  ## Pin every dependency anew, with hashes (wants uv)
+	uv pip compile --universal --generate-hashes --extra postgres --extra parquet --extra dev --no-annotate --no-header --python-version 3.11 \
+		--quiet --no-emit-index-url --output-file requirements.lock pyproject.toml
+
+clean:  ## Remove the virtual environment and all that tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@sh .ci/install "$(VENV)"
+	@touch $@
