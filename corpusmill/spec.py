@@ -100,7 +100,7 @@ def endpoint_of(base_url: str, *, pool: str | None = None) -> str:
 
 
 def normalised(base_url: str) -> str:
-    """The base URL in the one spelling that keys and jobs use: lower-case host, no default port, no slash at the end."""
+    """The base URL in the one spelling of keys and jobs: lower-case host, no default port, no slash at the end."""
     parts = urlsplit(base_url.strip())
     host = (parts.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
