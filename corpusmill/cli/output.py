@@ -1,0 +1,68 @@
+"""What a command prints, and where: results on stdout, notes, progress and errors on stderr.
+
+With `--json` stdout carries one object, printed last, for success and failure alike. With `-q` only what was
+asked for and errors are printed. Commands use the one `out` of this module and declare no such flags themselves.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from corpusmill.errors import CorpusmillError
+
+
+@dataclass
+class Output:
+    """The printing of one command: `json`, `quiet` and `progress` are the global flags."""
+
+    json: bool = False
+    quiet: bool = False
+    progress: bool = True
+
+    def reset(self) -> None:
+        """Forget the flags of an earlier command in the same process."""
+        self.json, self.quiet, self.progress = False, False, True
+
+    def line(self, text: str = "") -> None:
+        """A line of what was asked for: on stdout, left out with `--json`."""
+        if not self.json:
+            print(text)
+
+    def summary(self, text: str) -> None:
+        """A line that says how it went: on stdout, left out with `--json` and `-q`."""
+        if not self.quiet:
+            self.line(text)
+
+    def note(self, text: str) -> None:
+        """Something worth knowing on the way: on stderr, left out with `-q`."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """The one object of `--json`; nothing without the flag. Call it once, last."""
+        if self.json:
+            print(json_module.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+        """A table of plain text on stdout; columns numbered in `right` are set flush right."""
+        widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+        for row in [head, *rows]:
+            cells = [
+                cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+                for column, cell in enumerate(row)
+            ]
+            self.line("  ".join(cells).rstrip())
+
+    def error(self, error: CorpusmillError, *, exit_code: int | None = None) -> None:
+        """What went wrong, where, and what to type next: three lines on stderr, and an object with `--json`."""
+        first, *rest = error.lines() or [type(error).__name__]
+        print("\n".join([f"✗ {first}", *(f"  {line}" for line in rest)]), file=sys.stderr, flush=True)
+        what = {"what": error.what, "where": error.where, "next_step": error.next_step}
+        self.result({"error": what, "exit_code": error.exit_code if exit_code is None else exit_code})
+
+
+out = Output()
