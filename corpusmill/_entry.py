@@ -1,0 +1,105 @@
+"""The door into worker and scheduler processes: only our own `tasks`, `workers` and `scheduler` come in.
+
+Users have a `tasks.py` of their own (Celery's tutorial tells them to), and Celery puts the current folder before
+everything. So the folder with our packages goes first on `sys.path`, the current folder and PYTHONPATH's entries go
+off it, and our packages are imported before Celery's loader runs. Runnable as a script (`child_command`), so that
+it does not depend on anything found on the path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corpusmill.settings import Settings
+
+PACKAGES = ("migrations", "workers", "tasks", "scheduler")
+PACKAGE_FOLDER = Path(__file__).resolve().parent
+CHILD_MARK = "CORPUSMILL_CHILD"
+# What a child does not inherit: our own settings, which it is told, keys, which come by pipe, and Python's detours.
+_NOT_INHERITED = ("CORPUSMILL_", "OPENAI_", "AZURE_OPENAI_", "CELERY_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+
+
+def fleet_folder() -> Path:
+    """The folder that holds our top-level packages: `_fleet` in a wheel, else the checkout."""
+    packed = PACKAGE_FOLDER / "_fleet"
+    return packed if (packed / "workers").is_dir() else PACKAGE_FOLDER.parent
+
+
+def isolate() -> None:
+    """Make `tasks`, `workers`, `scheduler` and `migrations` ours in this process; calling it twice changes nothing.
+
+    Raises:
+        CorpusmillError: one of them was imported from elsewhere before.
+    """
+    ours, unwanted = str(fleet_folder()), _unwanted()
+    kept = [entry for entry in sys.path if entry and entry != ours and _real(entry) not in unwanted]
+    sys.path[:] = [ours, *kept]
+    root = str(PACKAGE_FOLDER.parent)
+    if root not in sys.path:
+        # corpusmill itself may have been found by the path that has just gone.
+        sys.path.append(root)
+    for package in PACKAGES:
+        _pin(package)
+
+
+def _unwanted() -> set[Path]:
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {_real(entry or ".") for entry in ("", *named)} - {_real(str(fleet_folder()))}
+
+
+def _real(entry: str) -> Path:
+    return Path(entry).resolve()
+
+
+def _pin(package: str) -> None:
+    """Import it now, so that no later change of the path can bring in another."""
+    module = importlib.import_module(package)
+    expected, found = fleet_folder() / package / "__init__.py", getattr(module, "__file__", None)
+    if found is None or Path(found).resolve() != expected.resolve():
+        from corpusmill.errors import CorpusmillError
+
+        raise CorpusmillError(
+            f"the module {package} is not corpusmill's",
+            where=f"found {found or 'a folder without __init__.py'}, expected {expected}",
+            next_step="start it by `corpusmill worker` or `corpusmill scheduler`",
+        )
+
+
+def child_command(name: str) -> list[str]:
+    """The command line of a process of ours: `workers`, `scheduler`, or `corpusmill.embedded`."""
+    return [sys.executable, "-P", str(Path(__file__).resolve()), name]
+
+
+def child_env(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a supervised child: the settings without any secret, and no detour to foreign modules."""
+    inherited = os.environ if environ is None else environ
+    kept = {name: value for name, value in inherited.items() if not name.upper().startswith(_NOT_INHERITED)}
+    return {**kept, **settings.as_environment(), CHILD_MARK: "1", "PYTHONUNBUFFERED": "1"}
+
+
+def clean_env(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a process that reads settings by itself: everything but Python's detours."""
+    inherited = os.environ if environ is None else environ
+    return {name: value for name, value in inherited.items() if not name.upper().startswith("PYTHON")}
+
+
+def main(name: str) -> None:
+    """Run one of our processes in this interpreter."""
+    import runpy
+
+    # Run as a script, this file's folder is no package; the package must be there before anything is imported.
+    if str(PACKAGE_FOLDER.parent) not in sys.path:
+        sys.path.append(str(PACKAGE_FOLDER.parent))
+    isolate()
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    sys.argv = [sys.argv[0], *sys.argv[2:]] if len(sys.argv) > 2 else sys.argv
+    main(sys.argv[1])
