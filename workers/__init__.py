@@ -1,0 +1,1 @@
+"""What a worker process is: the asyncio pool, the runtime, and the path of a shard."""
