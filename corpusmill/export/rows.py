@@ -1,5 +1,8 @@
 """What an export needs to know of an item; the ledger's result rows have this shape."""
 
+# Properties, because a protocol's plain attributes would have to be writable; their names say it all.
+# ruff: noqa: D102
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -31,7 +31,7 @@ def write_array(vectors: BinaryIO, index_file: BinaryIO, rows: Iterable[Row], *,
             size = len(body)
         elif len(body) != size:
             raise CorpusmillError(
-                f"the vector of {row.id} has {len(body) // _FLOAT_BYTES} numbers, those before it {size // _FLOAT_BYTES}",
+                f"the vector of {row.id} has {len(body) // _FLOAT_BYTES} numbers, not {size // _FLOAT_BYTES} as before",
                 where=f"item {row.item_no}",
             )
         vectors.write(body)

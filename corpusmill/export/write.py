@@ -22,7 +22,7 @@ _SUFFIXES: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What an export needs to know of the job: its public id, its kind, and the vectors' length when it was asked for."""
+    """What an export needs to know of a job; `dimensions` is the vectors' length when one was asked for."""
 
     public_id: str
     kind: Kind
@@ -63,12 +63,15 @@ def write(
     errors_out: Path | None = None,
     ready: Ready,
 ) -> Written:
-    """Write a job's results to `out`; `ready` is told each file's digest before it takes its place.
+    """Write a job's results to `out`.
 
     Args:
+        job: whose results they are.
+        out: the main file; its ending says the format.
         succeeded: the items that have an answer, in source order; read once, never held.
         failed: the items that failed; only Batch error lines are made of them.
         errors_out: where those go; by default beside `out`.
+        ready: told each file's place and digest before it takes that place.
 
     Raises:
         UsageError: that kind of job is not written to such a file, or it cannot be written there.
