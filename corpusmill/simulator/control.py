@@ -1,0 +1,72 @@
+"""The routes under /simulator: counters, faults, and the last requests. They are never limited and never fail."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from corpusmill.errors import UsageError
+from corpusmill.simulator.bill import Bill
+from corpusmill.simulator.errors import invalid
+from corpusmill.simulator.faults import Faults
+from corpusmill.simulator.messages import Reply, Request
+from corpusmill.simulator.recorder import Recorder
+
+
+class Control:
+    """What a test or a person asks the simulator about itself."""
+
+    def __init__(self, bill: Bill, faults: Faults, recorder: Recorder) -> None:
+        self._bill, self._faults, self._recorder = bill, faults, recorder
+
+    def reply(self, request: Request, path: str) -> Reply | None:
+        """The reply to a control request; None: it is none.
+
+        Raises:
+            Refused: the faults in the body cannot be read.
+        """
+        match request.method, path:
+            case "GET", "/simulator/stats":
+                return _json({**self._bill.stats(), "faults": self._faults.counts})
+            case "GET", "/simulator/requests":
+                return _json(self._recorder.last(_last(request.target)))
+            case "GET", "/simulator/faults":
+                return self._rules()
+            case "POST", "/simulator/faults":
+                self._set(request.body)
+                return self._rules()
+            case _:
+                return None
+
+    def _rules(self) -> Reply:
+        return _json({"faults": [rule.text for rule in self._faults.rules]})
+
+    def _set(self, body: bytes) -> None:
+        try:
+            self._faults.set(_rules_of(body))
+        except UsageError as error:
+            raise invalid(str(error), param="faults") from error
+
+
+def _rules_of(body: bytes) -> list[str]:
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = None
+    rules = value.get("faults") if isinstance(value, dict) else None
+    if not isinstance(rules, list) or not all(isinstance(rule, str) for rule in rules):
+        raise invalid('{"faults": ["KIND=RATE", …]} is needed', param="faults")
+    return rules
+
+
+def _last(target: str) -> int:
+    values = parse_qs(target.partition("?")[2]).get("last", ["1"])
+    if not values[-1].isdigit():
+        raise invalid("last is the number of requests", param="last")
+    return int(values[-1])
+
+
+def _json(value: Any) -> Reply:
+    return Reply(200, orjson.dumps(value))
