@@ -1,0 +1,157 @@
+"""One endpoint's client: a long-lived session, raw bytes in and out, and every failure typed.
+
+No retries, no redirects and no parsing here; a call ends within its deadline whatever the endpoint does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import aiohttp
+import httpx2
+
+from corpusmill.llm.blueprint import Blueprint
+from corpusmill.llm.errors import CallError, classify, facts_of, input_no_of
+from corpusmill.llm.retry_after import retry_after_s
+
+CONNECT_S = 10.0
+# Longer than a pause between two calls of a busy window; shorter than most servers keep an idle connection, because
+# a request that meets the server's closing is lost with unknown outcome.
+KEEP_ALIVE_S = 15.0
+
+_OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, unparsed. `headers` are found in any case; `latency_s` is from sending to the last byte."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    request_id: str | None
+    latency_s: float
+
+
+class Client:
+    """Calls to one endpoint over one session."""
+
+    def __init__(
+        self, blueprint: Blueprint, session: aiohttp.ClientSession, *, timeout_s: float, proxy: str | None = None
+    ) -> None:
+        self._blueprint = blueprint
+        self._session = session
+        self._timeout_s = timeout_s
+        self._proxy = proxy
+
+    async def call(self, path: str, body: bytes, *, timeout_s: float | None = None) -> Reply:
+        """POST `body` to `path` below the base URL, such as `/chat/completions`, and read the whole reply.
+
+        `timeout_s` bounds all of it, connecting included; None: the endpoint's own.
+
+        Raises:
+            CallError: any status but 2xx, no connection, a broken one, or no complete reply in time.
+        """
+        prepared = await self._blueprint.prepared(path, body)
+        started = perf_counter()
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s),
+                self._session.post(
+                    prepared.url, data=body, headers=prepared.headers, proxy=self._proxy, allow_redirects=False
+                ) as response,
+            ):
+                content = await response.read()
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            # Without the cause: its text may show a proxy's password.
+            raise self._unanswered(path, error) from None
+        headers = response.headers
+        request_id = headers.get("x-request-id") or headers.get("apim-request-id")
+        reply = Reply(response.status, headers, content, request_id, perf_counter() - started)
+        if not 200 <= reply.status < 300:
+            raise self._refused(path, reply)
+        return reply
+
+    async def close(self) -> None:
+        """Close the session and the SDK client."""
+        await self._session.close()
+        await self._blueprint.close()
+
+    def _refused(self, path: str, reply: Reply) -> CallError:
+        facts = facts_of(reply.body)
+        error = CallError(
+            classify(reply.status, facts),
+            code=facts.code or facts.type,
+            status=reply.status,
+            param=facts.param,
+            retry_after_s=retry_after_s(reply.headers, facts.message),
+            request_id=reply.request_id,
+            headers=reply.headers,
+            input_no=input_no_of(facts),
+        )
+        error.sdk_error = lambda: self._blueprint.error(path, lambda request: _played_back(reply, request))
+        return error
+
+    def _unanswered(self, path: str, cause: Exception) -> CallError:
+        failure, detail = _failure_of(cause)
+        error = CallError(failure, detail=detail)
+        error.sdk_error = lambda: self._blueprint.error(path, lambda request: _raised(failure, request))
+        return error
+
+
+def new_session(*, window: int, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    """A session whose connections suffice for `window` calls at once."""
+    connector = aiohttp.TCPConnector(
+        limit=window, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=60, ssl=tls if tls is not None else True
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+        trust_env=False,  # it would add credentials from ~/.netrc; proxies are chosen in `proxies`
+    )
+
+
+def _failure_of(cause: Exception) -> tuple[str, str | None]:
+    """The failure class of a call that got no reply, and what is safe to tell about it."""
+    match cause:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError() | ssl.SSLError():
+            return "tls", None
+        case aiohttp.ClientHttpProxyError():
+            return ("proxy" if cause.status in (401, 403, 407) else "connection"), f"the proxy answers {cause.status}"
+        case aiohttp.ClientConnectorDNSError():
+            return "connection", "host name not known"
+        case aiohttp.ClientConnectorError():
+            return "connection", _told(cause.os_error)
+        case aiohttp.ConnectionTimeoutError():
+            return "connection", f"no connection within {CONNECT_S:.0f} s"
+        case TimeoutError():
+            return "timeout", None
+        case aiohttp.InvalidURL():
+            return "not_found", "not a URL"
+        case _:
+            return "connection_lost", None
+
+
+def _told(error: OSError) -> str | None:
+    # The number, not the text: aiohttp puts addresses into the text.
+    known = error.errno in errno.errorcode
+    return os.strerror(error.errno).lower() if known and error.errno is not None else None
+
+
+def _played_back(reply: Reply, request: httpx2.Request) -> httpx2.Response:
+    """The reply as the SDK's transport would hand it over; the body is unpacked already."""
+    headers = [(name, value) for name, value in reply.headers.items() if name.lower() not in _OF_THE_TRANSFER]
+    return httpx2.Response(reply.status, headers=headers, content=reply.body, request=request)
+
+
+def _raised(failure: str, request: httpx2.Request) -> httpx2.Response:
+    if failure == "timeout":
+        raise httpx2.ReadTimeout("no complete reply in time", request=request)
+    raise httpx2.ConnectError("no reply", request=request)
