@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from corpusmill.cli.output import out
+
+INTERRUPTED = 130
 
 
 class Charge(StrEnum):
@@ -61,7 +66,7 @@ def simulate(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen on; leave it, except inside a container.")
     ] = "127.0.0.1",
-) -> None:
+) -> int:
     """Run an OpenAI-compatible endpoint on this machine that enforces limits and fails on demand.
 
     Prints its base URL. Answers follow from the request alone and cost nothing. GET /simulator/stats shows what was
@@ -86,4 +91,11 @@ def simulate(
         keys=tuple(key or ()),
         models=tuple(name for name in models.split(",") if name),
     )
-    run(options, lambda base_url: typer.echo(base_url))
+    return INTERRUPTED if run(options, _announce) else 0
+
+
+def _announce(base_url: str) -> None:
+    out.line(base_url)
+    out.result({"base_url": base_url})
+    # Whoever started us through a pipe waits for this line.
+    sys.stdout.flush()

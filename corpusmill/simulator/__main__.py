@@ -1,17 +1,10 @@
-"""`python -m corpusmill.simulator`: the command `corpusmill simulate`, without the rest of the command line."""
+"""`python -m corpusmill.simulator`: the command `corpusmill simulate` by another door."""
 
 from __future__ import annotations
 
 import sys
 
-import typer
-
-from corpusmill.cli.simulate import simulate
-from corpusmill.errors import CorpusmillError
+from corpusmill.cli.main import run
 
 if __name__ == "__main__":
-    try:
-        typer.run(simulate)
-    except CorpusmillError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
+    run(["simulate", *sys.argv[1:]])

@@ -20,38 +20,33 @@ MAX_INPUT_TOKENS = 8192
 # over for certain is refused.
 SURELY_TOO_MANY_TOKENS = 450_000
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-# What an image costs in low detail, in characters of text.
-_IMAGE_CHARACTERS = 340
+CHARACTERS_A_TOKEN = 4
 
 Kind = Literal["completion", "embedding"]
 
 
 @dataclass(slots=True)
 class Ask:
-    """A checked request. `tokens` are those of each text; `digest` (16 bytes) stands for the whole request."""
+    """A checked request. `characters` are those of all texts together; `digest` (16 bytes) stands for the request."""
 
     kind: Kind
     key: str
     model: str
     body: dict[str, Any]
     texts: list[str]
-    tokens: list[int]
+    characters: int
+    prompt_tokens: int
     max_output: int | None
     digest: bytes
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of all texts together."""
-        return sum(self.tokens)
-
-    def charge(self) -> int:
+    def charge(self) -> float:
         """Tokens that an estimating limiter takes: the output cap or characters/4, whichever is more."""
-        return max(self.max_output or 0, self.prompt_tokens)
+        return max(self.max_output or 0, self.characters / CHARACTERS_A_TOKEN)
 
 
 def tokens_of(characters: int) -> int:
     """Tokens in a text of that many characters, at four characters a token."""
-    return (characters + 3) // 4
+    return -(-characters // CHARACTERS_A_TOKEN)
 
 
 def ask_for_completion(key: str, model: str, body: dict[str, Any]) -> Ask:
@@ -69,8 +64,8 @@ def ask_for_completion(key: str, model: str, body: dict[str, Any]) -> Ask:
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
     if cap is not None and (not isinstance(cap, int) or cap < 1):
         raise invalid("The output cap must be a positive integer.", param="max_completion_tokens", code="invalid_value")
-    tokens = [tokens_of(sum(map(len, texts)))]
-    return Ask("completion", key, model, body, texts, tokens, cap, _digest(body))
+    characters = sum(map(len, texts))
+    return Ask("completion", key, model, body, texts, characters, tokens_of(characters), cap, _digest(body))
 
 
 def ask_for_embedding(key: str, model: str, body: dict[str, Any]) -> Ask:
@@ -80,25 +75,21 @@ def ask_for_embedding(key: str, model: str, body: dict[str, Any]) -> Ask:
         Refused: no input, an empty one, more than 2,048, one over 8,192 tokens, or too many together.
     """
     inputs = _inputs(body.get("input"))
-    texts: list[str] = []
-    tokens: list[int] = []
     for one in inputs:
-        if isinstance(one, str):
-            texts.append(one)
-            tokens.append(_checked(tokens_of(len(one)), one))
-        else:
-            # The text that stands for a token array: its numbers.
-            texts.append(orjson.dumps(one).decode())
-            tokens.append(_checked(len(one), None))
+        _check_length(one)
+    # A token array goes by the text of its numbers.
+    texts = [one if isinstance(one, str) else orjson.dumps(one).decode() for one in inputs]
+    characters = sum(len(one) if isinstance(one, str) else len(one) * CHARACTERS_A_TOKEN for one in inputs)
+    tokens = sum(tokens_of(len(one)) if isinstance(one, str) else len(one) for one in inputs)
     _check_dimensions(body.get("dimensions"))
-    if sum(tokens) > SURELY_TOO_MANY_TOKENS:
+    if tokens > SURELY_TOO_MANY_TOKENS:
         raise refused(
             400,
             "max_tokens_per_request",
             "max_tokens_per_request",
-            f"Requested {sum(tokens)} tokens, max 300000 tokens per request",
+            f"Requested {tokens} tokens, max 300000 tokens per request",
         )
-    return Ask("embedding", key, model, body, texts, tokens, None, _digest(body))
+    return Ask("embedding", key, model, body, texts, characters, tokens, None, _digest(body))
 
 
 def _digest(body: dict[str, Any]) -> bytes:
@@ -125,7 +116,8 @@ def _text_of_part(part: Any) -> str:
     if isinstance(part, dict) and isinstance(part.get("text"), str):
         return str(part["text"])
     if isinstance(part, dict) and "type" in part:
-        return " " * _IMAGE_CHARACTERS
+        # An image or a sound: the estimate is made from characters alone.
+        return ""
     raise invalid("Invalid content part.", param="messages", code="invalid_value")
 
 
@@ -146,8 +138,8 @@ def _is_token_array(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
 
 
-def _checked(tokens: int, text: str | None) -> int:
-    exact = tokens if text is None else _exact(text)
+def _check_length(one: str | list[int]) -> None:
+    exact = _exact(one) if isinstance(one, str) else len(one)
     if exact > MAX_INPUT_TOKENS:
         raise invalid(
             f"This model's maximum context length is {MAX_INPUT_TOKENS} tokens, however you requested {exact} tokens "
@@ -155,7 +147,6 @@ def _checked(tokens: int, text: str | None) -> int:
             param="input",
             code="context_length_exceeded",
         )
-    return tokens
 
 
 def _exact(text: str) -> int:

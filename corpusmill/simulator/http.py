@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import cast
 
 import httptools
@@ -124,12 +125,15 @@ class Connection(asyncio.Protocol):
             return
         elif kind in delivery.KINDS and reply.fault is not None:
             self._busy = True
-            delivery.spoil(reply, reply.fault, transport, self._loop, then=self._go_on_after)
+            delivery.spoil(reply, reply.fault, transport, self._loop, then=partial(self._sent, keep_alive))
         else:
             transport.write(delivery.encoded(reply, keep_alive))
             if not keep_alive:
                 transport.close()
 
-    def _go_on_after(self) -> None:
+    def _sent(self, keep_alive: bool) -> None:
         self._busy = False
-        self._go_on()
+        if keep_alive:
+            self._go_on()
+        elif self._transport is not None:
+            self._transport.close()

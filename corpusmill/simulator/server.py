@@ -46,34 +46,41 @@ async def serving(options: Options) -> AsyncIterator[str]:
         endpoint.bill.close()
 
 
-def run(options: Options, announce: Callable[[str], None]) -> None:
+def run(options: Options, announce: Callable[[str], None]) -> bool:
     """Serve until SIGTERM or SIGINT; `announce` is told the base URL once requests are taken.
+
+    Returns whether it was SIGINT, a person's Ctrl-C.
 
     With CORPUSMILL_CHILD=1 in the environment it also ends when stdin closes, so that it never outlives its parent.
     """
     _allow_many_connections()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve_until_told(options, announce))
+        return runner.run(_serve_until_told(options, announce))
 
 
-async def _serve_until_told(options: Options, announce: Callable[[str], None]) -> None:
+async def _serve_until_told(options: Options, announce: Callable[[str], None]) -> bool:
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+    interrupted: asyncio.Future[bool] = loop.create_future()
+    loop.add_signal_handler(signal.SIGTERM, _settle, interrupted, False)
+    loop.add_signal_handler(signal.SIGINT, _settle, interrupted, True)
     if os.environ.get("CORPUSMILL_CHILD") == "1":
-        loop.add_reader(0, _stop_at_end_of_stdin, told)
+        loop.add_reader(0, _settle_at_end_of_stdin, interrupted)
     async with serving(options) as base_url:
         announce(base_url)
         # What is loaded by now stays: no need to look at it in every collection.
         gc.freeze()
-        await told.wait()
+        return await interrupted
 
 
-def _stop_at_end_of_stdin(told: asyncio.Event) -> None:
+def _settle(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _settle_at_end_of_stdin(interrupted: asyncio.Future[bool]) -> None:
     if not os.read(0, 4096):
-        asyncio.get_running_loop().remove_reader(0)
-        told.set()
+        interrupted.get_loop().remove_reader(0)
+        _settle(interrupted, False)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
