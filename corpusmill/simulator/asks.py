@@ -14,6 +14,7 @@ import orjson
 
 from corpusmill.simulator.errors import invalid, refused
 
+MAX_CHOICES = 128
 MAX_INPUTS = 2048
 MAX_INPUT_TOKENS = 8192
 # 300,000 is the limit; at four characters a token the count here may be off by half either way, so only what is
@@ -64,6 +65,9 @@ def ask_for_completion(key: str, model: str, body: dict[str, Any]) -> Ask:
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
     if cap is not None and (not isinstance(cap, int) or cap < 1):
         raise invalid("The output cap must be a positive integer.", param="max_completion_tokens", code="invalid_value")
+    n = body.get("n")
+    if n is not None and (type(n) is not int or not 1 <= n <= MAX_CHOICES):
+        raise invalid(f"'n' must be between 1 and {MAX_CHOICES}.", param="n", code="invalid_value")
     characters = sum(map(len, texts))
     return Ask("completion", key, model, body, texts, characters, tokens_of(characters), cap, _digest(body))
 
@@ -98,7 +102,7 @@ def _digest(body: dict[str, Any]) -> bytes:
 
 
 def _texts_of(message: Any) -> list[str]:
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str) or message["role"] not in ROLES:
         raise invalid(
             "Invalid message: an object with a known 'role' is needed.", param="messages", code="invalid_value"
         )

@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from corpusmill.errors import UsageError
+
 
 class Bill:
     """Counters of one simulator and its paid file. `close` when done."""
@@ -30,7 +32,7 @@ class Bill:
         self.completion_tokens = 0
         self.refused = 0
         self._paid_for: set[bytes] = set()
-        self._file = None if paid is None else os.open(paid, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = None if paid is None else _opened(paid)
 
     def arrived(self) -> int:
         """Count a request in; returns its number, from 1."""
@@ -78,3 +80,12 @@ class Bill:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _opened(paid: Path) -> int:
+    try:
+        return os.open(paid, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {paid}: {error.strerror}", where=str(paid), next_step="choose another --paid"
+        ) from error

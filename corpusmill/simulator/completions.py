@@ -119,9 +119,8 @@ def _logprobs(text: str) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def _count(ask: Ask) -> int:
-    n = ask.body.get("n")
-    return n if isinstance(n, int) and n > 0 else 1
+def _count(ask: Ask) -> Any:
+    return ask.body.get("n") or 1
 
 
 def _written_tokens(message: dict[str, Any]) -> int:

@@ -6,6 +6,7 @@ counts against its limits even if it turns out to be wrong.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from corpusmill.simulator.messages import Pending, Reply, Request
 from corpusmill.simulator.models import Models
 from corpusmill.simulator.options import Options
 from corpusmill.simulator.recorder import Recorder
+
+log = logging.getLogger(__name__)
 
 _READERS: dict[str, Callable[[str, str, dict[str, Any]], Ask]] = {
     "/chat/completions": ask_for_completion,
@@ -79,9 +82,9 @@ class Endpoint:
         try:
             admitted = self._admit(request, path, route, request_id)
         except errors.Refused as refused:
-            self.bill.refuse(refused.status)
-            self.bill.left()
-            return Reply(refused.status, refused.body, refused.headers + _id_line(request_id), refused.content_type)
+            return self._refuse(refused, request_id)
+        except Exception:
+            return self._refuse(_broken(), request_id)
         return Pending(self.options.latency.draw_s(self._dice), partial(self._finish, admitted))
 
     def _admit(self, request: Request, path: str, route: str, request_id: str) -> _Admitted:
@@ -105,6 +108,11 @@ class Endpoint:
             raise forced(fault, ask, headers)
         return _Admitted(ask, route, lane, charged, headers + _id_line(request_id), request_id, fault)
 
+    def _refuse(self, refused: errors.Refused, request_id: str) -> Reply:
+        self.bill.refuse(refused.status)
+        self.bill.left()
+        return Reply(refused.status, refused.body, refused.headers + _id_line(request_id), refused.content_type)
+
     def _finish(self, admitted: _Admitted) -> Reply:
         ask, fault = admitted.ask, admitted.fault
         kind = fault.kind if fault else None
@@ -112,7 +120,12 @@ class Endpoint:
             self.bill.left()
         if kind in _UNPAID:
             return Reply(200, errors.HTML, admitted.headers, b"text/html", fault=fault)
-        made = answer(ask, dimensions=self.options.dimensions, fault=kind)
+        try:
+            made = answer(ask, dimensions=self.options.dimensions, fault=kind)
+        except Exception:
+            refused = _broken()
+            self.bill.refuse(refused.status)
+            return Reply(refused.status, refused.body, admitted.headers)
         if self.options.charge == "actual":
             used = (made.prompt_tokens + made.completion_tokens) * self.options.charge_factor
             admitted.lane.give_back(admitted.charged - used)
@@ -126,6 +139,12 @@ class Endpoint:
             fault=kind,
         )
         return Reply(200, made.body, admitted.headers, events=made.events, fault=fault)
+
+
+def _broken() -> errors.Refused:
+    # A request odd enough to find a hole in the simulator gets an answer too: a client must not wait for ever.
+    log.exception("the simulator cannot answer this request")
+    return errors.refusal(errors.ERROR_KINDS["server_error"])
 
 
 def _id_line(request_id: str) -> bytes:
