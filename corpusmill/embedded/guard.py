@@ -36,8 +36,13 @@ def main(lock: str, folder: str, command: list[str]) -> int:
         pass_fds=(descriptor,),
         preexec_fn=_die_with_parent,
     )
-    threading.Thread(target=_stop_at_end_of_input, args=(child, folder), daemon=True).start()
-    return child.wait()
+    ending = threading.Event()
+    watch = threading.Thread(target=_stop_at_end_of_input, args=(child, folder, ending), daemon=True)
+    watch.start()
+    status = child.wait()
+    if ending.is_set():
+        watch.join()
+    return status
 
 
 def _die_with_parent() -> None:
@@ -48,9 +53,10 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _stop_at_end_of_input(child: subprocess.Popen[bytes], folder: str) -> None:
+def _stop_at_end_of_input(child: subprocess.Popen[bytes], folder: str, ending: threading.Event) -> None:
     while os.read(0, 4096):
         pass
+    ending.set()
     child.terminate()
     try:
         child.wait(STOP_WITHIN_S)
@@ -59,7 +65,6 @@ def _stop_at_end_of_input(child: subprocess.Popen[bytes], folder: str) -> None:
         child.wait()
     if Path(folder).name.startswith("cm-"):
         shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 if __name__ == "__main__":
