@@ -112,11 +112,13 @@ async def test_a_killed_guard_takes_valkey_with_it(tmp_path: Path) -> None:
 
 async def test_a_second_valkey_of_one_home_waits_for_the_first_to_end(tmp_path: Path) -> None:
     one, other = make_sockets(), make_sockets()
-    with start_valkey(tmp_path, one) as first, start_valkey(tmp_path, other) as second:
-        valkey_of(first)
-        assert first.stdin and second.stdin
-        assert psutil.Process(second.pid).children() == []
-        first.stdin.close()
-        assert valkey_of(second).is_running()
-        assert first.wait(10) == 0
-        second.stdin.close()
+    with start_valkey(tmp_path, one) as first:
+        assert valkey_of(first).is_running()
+        with start_valkey(tmp_path, other) as second:
+            assert first.stdin
+            assert second.stdin
+            assert psutil.Process(second.pid).children() == []
+            first.stdin.close()
+            assert valkey_of(second).is_running()
+            assert first.wait(10) == 0
+            second.stdin.close()
