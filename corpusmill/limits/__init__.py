@@ -1,0 +1,13 @@
+"""The fleet's limiter: requests and tokens a minute, shared by all processes through Redis."""
+
+from corpusmill.limits.charge import Charge, charge, facts_of
+from corpusmill.limits.gate import Gate, LimiterParked, RequestTooLarge
+from corpusmill.limits.headers import Told, duration_s, told_by
+from corpusmill.limits.limiter import Limiter
+from corpusmill.limits.refusals import Refusal
+from corpusmill.limits.scope import Grant, Limits, Priority, Rates, Scope, Settle
+
+__all__ = [
+    "Charge", "Gate", "Grant", "Limiter", "LimiterParked", "Limits", "Priority", "Rates", "Refusal", "RequestTooLarge",
+    "Scope", "Settle", "Told", "charge", "duration_s", "facts_of", "told_by",
+]  # fmt: skip

@@ -1,0 +1,83 @@
+"""What an endpoint's reply headers say about its limits, in all the dialects we have met.
+
+OpenAI: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, resets as Go durations, and `…-project-tokens`.
+Azure: whole seconds, and -1 or 0 where it does not know. Mistral and Cerebras: `…-tokens-minute`. Groq and small
+OpenAI accounts: the requests of a *day* under the very same name. vLLM, Ollama, DeepSeek: nothing.
+So every header is optional, and what makes no sense counts as absent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PREFIX = "x-ratelimit-"
+REQUESTS = ("requests", "project-requests", "requests-minute")
+TOKENS = ("tokens", "project-tokens", "tokens-minute")
+DAY_S = 86_400
+LARGEST = 10**12  # more than any endpoint grants: garbage
+
+NUMBER = re.compile(r"\d{1,13}(?:\.\d*)?", re.ASCII)
+DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:h|ms|m|us|µs|ns|s))+", re.ASCII)
+PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|m|us|µs|ns|s)", re.ASCII)
+SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Limits a minute and what is left of them now; None where the headers do not say."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    requests_left: int | None = None
+    tokens_left: int | None = None
+
+
+def told_by(headers: Mapping[str, str]) -> Told:
+    """Read the limits from a reply's headers; names in any case."""
+    ours = {name.lower()[len(PREFIX) :]: value for name, value in headers.items() if name[:12].lower() == PREFIX}
+    if not ours:
+        return Told()
+    rpm, requests_left = _lowest(ours, REQUESTS)
+    tpm, tokens_left = _lowest(ours, TOKENS)
+    return Told(rpm, tpm, requests_left, tokens_left)
+
+
+def duration_s(text: str) -> float | None:
+    """Seconds of a Go duration (`1s`, `6m0s`, `86ms`, `1h2m3.5s`) or of a plain number; None for anything else."""
+    text = text.strip()
+    if NUMBER.fullmatch(text):
+        return float(text)
+    if not DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * SECONDS[unit] for number, unit in PART.findall(text))
+
+
+def _lowest(ours: Mapping[str, str], names: tuple[str, ...]) -> tuple[int | None, int | None]:
+    """The lowest limit, and what is left, of those headers that speak of a minute."""
+    readings = [reading for name in names if (reading := _minute(ours, name)) is not None]
+    left = [remaining for _, remaining in readings if remaining is not None]
+    return min((limit for limit, _ in readings), default=None), min(left, default=None)
+
+
+def _minute(ours: Mapping[str, str], name: str) -> tuple[int, int | None] | None:
+    limit, remaining = _count(ours.get(f"limit-{name}")), _count(ours.get(f"remaining-{name}"))
+    if not limit:  # 0 and -1 are Azure's "unknown"; what is left then means nothing either
+        return None
+    reset_s = duration_s(ours.get(f"reset-{name}", ""))
+    return None if _is_daily(limit, remaining, reset_s) else (limit, remaining)
+
+
+def _is_daily(limit: int, remaining: int | None, reset_s: float | None) -> bool:
+    """Whether a limit is of a day: it takes minutes to refill, or refills in the very time that a day's would."""
+    if reset_s is None or remaining is None or remaining >= limit:
+        return False
+    return reset_s > 300 or abs(reset_s * limit / (limit - remaining) / DAY_S - 1) < 0.02
+
+
+def _count(text: str | None) -> int | None:
+    if text is None or not NUMBER.fullmatch(text.strip()):
+        return None
+    value = int(float(text))
+    return value if value <= LARGEST else None

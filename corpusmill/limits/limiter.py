@@ -1,0 +1,59 @@
+"""All gates of one process, over one connection pool to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from types import TracebackType
+from typing import Self
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from corpusmill.limits.bucket import Bucket
+from corpusmill.limits.gate import Gate
+from corpusmill.limits.scope import Limits, Scope, Settle
+
+TIMEOUT_S = 1.0
+
+
+class Limiter:
+    """Opens gates and keeps them served until it is closed. Belongs to the event loop it is entered in.
+
+    Entering connects to nothing: while Redis is away, a gate that has never seen it grants nothing.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = _for_redis_py(redis_url)
+        self._process = secrets.token_hex(8)
+        self._gates: dict[Scope, tuple[Gate, asyncio.Task[None]]] = {}
+
+    async def __aenter__(self) -> Self:
+        # No retries of the client's own: by default redis-py sends a script again after a time-out, up to ten times.
+        self._redis = Redis.from_url(
+            self._url, retry=Retry(NoBackoff(), 0), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _, task in self._gates.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._gates.values()), return_exceptions=True)
+        for gate, _ in self._gates.values():
+            gate.close()
+        await self._redis.aclose()
+
+    def gate(self, scope: Scope, limits: Limits, *, settle: Settle = "estimate") -> Gate:
+        """The gate of a scope; the first call opens it, and its `limits` and `settle` hold."""
+        if scope not in self._gates:
+            gate = Gate(Bucket(self._redis, scope, process=self._process), limits, settle=settle)
+            self._gates[scope] = gate, asyncio.create_task(gate.run(), name=f"limiter:{scope.model}")
+        return self._gates[scope][0]
+
+
+def _for_redis_py(url: str) -> str:
+    """Celery spells a Unix socket `redis+socket://`, redis-py `unix://`."""
+    return url.replace("redis+socket://", "unix://", 1)

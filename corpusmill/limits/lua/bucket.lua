@@ -1,0 +1,74 @@
+-- bucket.lua: what every script knows of a bucket. Second part of every script that touches one.
+--
+-- KEYS[1], a hash: requests and tokens side by side, `_r` and `_t`
+--   set_r set_t      the limit a person set, a minute; -1 none set, 0 "no limit"
+--   told_r told_t    the limit the endpoint's headers tell, a minute; -1 not known yet, 0 it tells none
+--   burst            how much of the rate may be spent at once, in seconds
+--   level_r level_t  what may be spent now; below zero after a request larger than the bucket
+--   lowered_r _t     all that was ever taken off a level because the endpoint said that less is left
+--   at               when the levels were true, microseconds
+--   cool cool_for    nothing is granted until `cool` (microseconds), which was set `cool_for` ahead
+--   factor ramp cut  share of the rate in use after overload, its growth a second, and when it was cut last
+
+local IDLE_MS = 3600000  -- an unused bucket is forgotten after an hour
+local PROBING_RPM = 60   -- until the endpoint's first reply tells its limits
+local GUARD_S = 0.05     -- how much closer than sent two requests may arrive
+
+local function limit_of(set, told, unknown)
+  if set == 0 then return 0 end
+  if set > 0 then return told > 0 and math.min(set, told) or set end
+  return told >= 0 and told or unknown
+end
+
+-- Where the endpoint's bucket holds hardly more than one request, requests sent on the dot arrive too early half
+-- of the time: keep GUARD_S between them and the dot.
+local function paced(rate, burst)
+  if rate == 0 then return 0 end
+  local slack = math.max(0, rate * burst - 1) / rate
+  return 1 / (1 / rate + math.max(0, GUARD_S - slack))
+end
+
+local function derive(b)
+  b.learning = (b.set_r < 0 and b.told_r < 0) or (b.set_t < 0 and b.told_t < 0)
+  local rpm = limit_of(b.set_r, b.told_r, PROBING_RPM)
+  if b.learning then rpm = rpm > 0 and math.min(rpm, PROBING_RPM) or PROBING_RPM end
+  b.tpm = limit_of(b.set_t, b.told_t, 0)
+  b.rpm = rpm
+  b.rate_r, b.rate_t = paced(rpm / 60, b.burst), b.tpm / 60
+  b.cap_r, b.cap_t = math.max(1, rpm / 60 * b.burst), math.max(1, b.rate_t * b.burst)
+  b.level_r, b.level_t = math.min(b.level_r, b.cap_r), math.min(b.level_t, b.cap_t)
+end
+
+local FIELDS = {'set_r', 'set_t', 'told_r', 'told_t', 'burst', 'level_r', 'level_t', 'lowered_r', 'lowered_t',
+                'at', 'cool', 'cool_for', 'factor', 'ramp', 'cut'}
+
+local function refill(b, now)
+  if now < b.at then b.at = now end  -- the clock stepped back: that time refills nothing
+  if b.cool - now > b.cool_for then b.cool = now + b.cool_for end
+  local seconds = math.max(0, now - math.max(b.at, b.cool)) / 1000000
+  b.level_r = math.min(b.cap_r, b.level_r + seconds * b.rate_r * b.factor)
+  b.level_t = math.min(b.cap_t, b.level_t + seconds * b.rate_t * b.factor)
+  b.factor = math.min(1, b.factor + seconds * b.ramp)
+  b.at = now
+end
+
+-- The bucket as it is now, or nil when Redis knows none: then the caller has to configure it.
+local function open_bucket(now)
+  local values = redis.call('HMGET', KEYS[1], unpack(FIELDS))
+  if not values[1] then return nil end
+  local b = {}
+  for i, name in ipairs(FIELDS) do b[name] = tonumber(values[i]) end
+  derive(b)
+  refill(b, now)
+  return b
+end
+
+local function save_bucket(b)
+  local pairs_ = {}
+  for _, name in ipairs(FIELDS) do
+    pairs_[#pairs_ + 1] = name
+    pairs_[#pairs_ + 1] = b[name]
+  end
+  redis.call('HSET', KEYS[1], unpack(pairs_))
+  redis.call('PEXPIRE', KEYS[1], IDLE_MS + math.max(0, math.ceil((b.cool - b.at) / 1000)))
+end

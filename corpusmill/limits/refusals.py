@@ -1,0 +1,48 @@
+"""How the fleet answers each kind of refusal by the endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from corpusmill.limits.bucket import Slowdown
+
+Refusal = Literal["rate", "slow_down", "overload"]
+
+LONGEST_COOL_S = 86_400.0
+RAMP_RULE_TPM = 1_000_000  # above this, `slow_down` means: grow by at most half in a quarter of an hour
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`cool_s` without a Retry-After, the share of the rate to keep, and what it grows by a second."""
+
+    cool_s: float
+    keep: float
+    ramp: float
+
+
+ANSWERS: Mapping[Refusal, Answer] = {
+    # Within the limits as we know them, but not as the endpoint does: back to the full rate within seconds.
+    "rate": Answer(0.0, 0.8, 0.1),
+    "overload": Answer(1.0, 0.5, 0.05),
+    "slow_down": Answer(1.0, 0.5, 0.05),
+}
+SLOW_RAMP = 0.5 * 0.5 / 900
+
+
+def slowdown_for(kind: Refusal, retry_after_s: float | None, *, tpm: int) -> Slowdown:
+    """What to tell the bucket after a refusal, under a limit of `tpm` tokens a minute (0: none)."""
+    answer = ANSWERS[kind]
+    ramp = SLOW_RAMP if kind == "slow_down" and tpm * answer.keep > RAMP_RULE_TPM else answer.ramp
+    cool_s = answer.cool_s if retry_after_s is None else min(max(retry_after_s, 0.0), LONGEST_COOL_S)
+    return Slowdown(cool_s=cool_s, keep=answer.keep, ramp=ramp)
+
+
+def strongest(one: Slowdown | None, other: Slowdown) -> Slowdown:
+    """One slowdown that asks for all that both do."""
+    if one is None:
+        return other
+    stricter = min(one, other, key=lambda slowdown: (slowdown.keep, slowdown.ramp))
+    return replace(stricter, cool_s=max(one.cool_s, other.cool_s), drain=one.drain or other.drain)

@@ -1,0 +1,65 @@
+"""What shares one bucket, and what a person may say about its limits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Priority = Literal["high", "normal", "low"]
+Settle = Literal["estimate", "actual"]
+
+
+class Limits(Protocol):
+    """What the endpoint allows the whole fleet; `corpusmill.settings.Limits` is one."""
+
+    @property
+    def rpm(self) -> int | None:
+        """Requests a minute; None: learnt from the endpoint; 0: no limit."""
+
+    @property
+    def tpm(self) -> int | None:
+        """Tokens a minute; None: learnt from the endpoint; 0: no limit."""
+
+    @property
+    def burst_s(self) -> float:
+        """How much of the rate the endpoint lets pass at once, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """All requests under one limit: an endpoint, the fingerprint of the key, and a model."""
+
+    endpoint: str
+    fingerprint: str
+    model: str
+
+    def key(self, part: str) -> str:
+        """The Redis key of one part of the scope's state; all parts lie in one cluster slot."""
+        digest = hashlib.sha256(f"{self.endpoint}\n{self.fingerprint}\n{self.model}".encode()).hexdigest()[:20]
+        return f"corpusmill:limit:{{{digest}}}:{part}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The limits that hold now, a minute; 0 is no limit. `learning`: the endpoint has not told its limits yet."""
+
+    rpm: int
+    tpm: int
+    learning: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grant:
+    """Leave to send one request of `tokens`. It is settled when the reply is there, or released when never used.
+
+    `level_*` and `lowered_*` say how full the bucket was when it was given: what the reply's headers are held against.
+    `alone`: the fleet's bucket knows nothing of it: Redis was away, or there is no limit.
+    """
+
+    tokens: int
+    level_requests: int = 0
+    level_tokens: int = 0
+    lowered_requests: int = 0
+    lowered_tokens: int = 0
+    alone: bool = False
