@@ -68,7 +68,8 @@ def _decoded(embeddings: list[Any], billed: Billed) -> Vectors:
     try:
         if all(isinstance(each, str) for each in embeddings):
             return _from_base64(embeddings)
-        vectors = np.array(embeddings, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused below
+            vectors = np.array(embeddings, dtype=np.float32)
     except (ValueError, TypeError, binascii.Error):
         raise _bad("vectors that cannot be read", billed) from None
     if vectors.ndim != 2 or vectors.shape[1] == 0:
