@@ -83,8 +83,8 @@ class Endpoint:
             admitted = self._admit(request, path, route, request_id)
         except errors.Refused as refused:
             return self._refuse(refused, request_id)
-        except Exception:
-            return self._refuse(_broken(), request_id)
+        except Exception as error:
+            return self._refuse(_broken(error), request_id)
         return Pending(self.options.latency.draw_s(self._dice), partial(self._finish, admitted))
 
     def _admit(self, request: Request, path: str, route: str, request_id: str) -> _Admitted:
@@ -122,8 +122,8 @@ class Endpoint:
             return Reply(200, errors.HTML, admitted.headers, b"text/html", fault=fault)
         try:
             made = answer(ask, dimensions=self.options.dimensions, fault=kind)
-        except Exception:
-            refused = _broken()
+        except Exception as error:
+            refused = _broken(error)
             self.bill.refuse(refused.status)
             return Reply(refused.status, refused.body, admitted.headers)
         if self.options.charge == "actual":
@@ -141,9 +141,9 @@ class Endpoint:
         return Reply(200, made.body, admitted.headers, events=made.events, fault=fault)
 
 
-def _broken() -> errors.Refused:
+def _broken(error: Exception) -> errors.Refused:
     # A request odd enough to find a hole in the simulator gets an answer too: a client must not wait for ever.
-    log.exception("the simulator cannot answer this request")
+    log.error("the simulator cannot answer this request", exc_info=error)
     return errors.refusal(errors.ERROR_KINDS["server_error"])
 
 
