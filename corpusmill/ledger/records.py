@@ -16,7 +16,10 @@ from corpusmill.spec import JobSpec
 Priority = Literal["high", "normal", "low"]
 JobState = Literal["loading", "queued", "running", "paused", "finished", "cancelled", "stopped"]
 PauseReason = Literal["user", "first", "budget", "billing", "key", "endpoint", "disk"]
+ItemState = Literal["succeeded", "failed", "open"]
 UsageOutcome = Literal["paid", "unknown"]
+# Whether money could be set aside: yes; not while others hold theirs; not under this budget; not our shard any more.
+Reservation = Literal["ok", "wait", "over", "lost"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -286,7 +289,7 @@ class ResultRow:
     end: int
     line: int | None
     metadata: Mapping[str, Any] | None
-    state: Literal["succeeded", "failed", "open"]
+    state: ItemState
     cached: bool
     body: bytes | None
     model: str | None

@@ -1,0 +1,54 @@
+"""A job's budget: what is spent, perhaps spent and reserved, and whether there is room for more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from sqlalchemy import Connection, func, select, update
+
+from corpusmill.ledger import shards
+from corpusmill.ledger.models import Job, Shard
+from corpusmill.ledger.records import Reservation, ShardRef
+from corpusmill.ledger.types import rounded
+
+
+def reserve(conn: Connection, ref: ShardRef, fence: int, usd: Decimal) -> Reservation:
+    """Set `usd` aside for calls of a shard that we hold, if the job's budget has room.
+
+    `wait`: there would be room if others' reservations came back. `over`: there is none whatever they do. `lost`: the
+    shard is not ours any more. A job without a budget keeps no reservations: always `ok`.
+    """
+    usd = rounded(usd)
+    shard = shards.lock(conn, [ref]).get(ref)
+    if shard is None or not shard.held(fence):
+        return "lost"
+    job = conn.execute(select(Job.budget_usd, Job.set_aside).where(Job.id == ref.job_id).with_for_update()).one()
+    if job.budget_usd is None:
+        return "ok"
+    if job.set_aside + usd > job.budget_usd:
+        return "wait" if job.set_aside - _reserved(conn, ref.job_id) + usd <= job.budget_usd else "over"
+    shard.reserved += usd
+    shards.save(conn, [shard])
+    adjust(conn, {ref.job_id: usd})
+    return "ok"
+
+
+def _reserved(conn: Connection, job_id: int) -> Decimal:
+    total = select(func.coalesce(func.sum(Shard.reserved), Decimal(0))).where(Shard.job_id == job_id)
+    return conn.execute(total).scalar_one()
+
+
+def adjust(conn: Connection, deltas: Mapping[int, Decimal]) -> None:
+    """Change what is set aside, by job; jobs without a budget keep no account of it."""
+    for job_id, delta in sorted(deltas.items()):
+        if delta:
+            budgeted = (Job.id == job_id, Job.budget_usd.is_not(None))
+            conn.execute(update(Job).where(*budgeted).values(set_aside=Job.set_aside + delta))
+
+
+def recount(conn: Connection, job_id: int) -> None:
+    """Work out anew what is set aside; the caller holds the locks of all shards of the job."""
+    spent = func.sum(Shard.usd + Shard.unknown_usd + Shard.reserved)
+    total = select(func.coalesce(spent, Decimal(0))).where(Shard.job_id == job_id).scalar_subquery()
+    conn.execute(update(Job).where(Job.id == job_id).values(set_aside=total))
