@@ -49,11 +49,11 @@ COMMANDS = {
         Command("down", "corpusmill.cli.ops", _RUN, "Stop what `up` or a command started, gracefully"),
         Command("worker", "corpusmill.cli.ops", _RUN, "Run one worker of a fleet"),
         Command("scheduler", "corpusmill.cli.ops", _RUN, "Run the scheduler of a fleet"),
-        Command("flower", "corpusmill.cli.ops", _RUN, "Watch queues and shards in Flower"),
+        Command("flower", "corpusmill.cli.flower", _RUN, "Watch queues and shards in Flower"),
         Command("simulate", "corpusmill.cli.simulate", _RUN, "Run an OpenAI-compatible endpoint that costs nothing"),
         Command("migrate", "corpusmill.cli.ops", _RUN, "Bring the database to this version's schema"),
-        Command("doctor", "corpusmill.cli.ops", _RUN, "Check that everything a job needs is in place"),
+        Command("doctor", "corpusmill.cli.doctor", _RUN, "Check that everything a job needs is in place"),
         Command("config", "corpusmill.cli.ops", _RUN, "Show every setting and where it came from"),
-        Command("demo", "corpusmill.cli.ops", _RUN, "Run the whole job on sample documents, without a key"),
+        Command("demo", "corpusmill.cli.demo", _RUN, "Run the whole job on sample documents, without a key"),
     )
 }

@@ -57,12 +57,16 @@ class Output:
             ]
             self.line("  ".join(cells).rstrip())
 
-    def error(self, error: CorpusmillError, *, exit_code: int | None = None) -> None:
-        """What went wrong, where, and what to type next: three lines on stderr, and an object with `--json`."""
+    def trouble(self, error: CorpusmillError) -> None:
+        """What went wrong, where, and what to type next: up to three lines on stderr."""
         first, *rest = error.lines() or [type(error).__name__]
         print("\n".join([f"✗ {first}", *(f"  {line}" for line in rest)]), file=sys.stderr, flush=True)
+
+    def error(self, error: CorpusmillError) -> None:
+        """The same for a command that ends with it: with `--json` it is the object, too."""
+        self.trouble(error)
         what = {"what": error.what, "where": error.where, "next_step": error.next_step}
-        self.result({"error": what, "exit_code": error.exit_code if exit_code is None else exit_code})
+        self.result({"error": what, "exit_code": error.exit_code})
 
 
 out = Output()

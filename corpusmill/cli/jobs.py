@@ -1,0 +1,136 @@
+"""Commands about jobs that are there: list, show, follow, pause, go on, end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from corpusmill.cli.options import OutFile, budget_usd
+from corpusmill.cli.output import out
+
+if TYPE_CHECKING:
+    from corpusmill.mill import Job
+
+JobRef = Annotated[
+    str, typer.Argument(metavar="JOB", help="An id, the start of one, a --name (its newest job), or `last`.")
+]
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="So many, the newest first.")] = 20,
+) -> None:
+    """List the jobs, newest first."""
+    from corpusmill.cli.following import opened
+
+    with opened() as mill:
+        listed = mill.jobs(limit)
+        summaries = [job.summary() for job in listed]
+        rows = [
+            (
+                job.id,
+                job.view.name or "",
+                summary.state + (f" ({summary.reason})" if summary.reason else ""),
+                f"{summary.succeeded + summary.failed:,}/{summary.items:,}",
+                f"{summary.failed:,}",
+                "unpriced" if summary.usd is None else f"{summary.usd:,.4f}",
+                job.view.model,
+                _when(job.view.created_at),
+            )
+            for job, summary in zip(listed, summaries, strict=True)
+        ]
+    if rows:
+        out.table(("JOB", "NAME", "STATE", "DONE", "FAILED", "USD", "MODEL", "CREATED"), rows, right=(3, 4, 5))
+    else:
+        out.line("no jobs yet; start one with `corpusmill complete`, or try `corpusmill demo`")
+    out.result({"jobs": [summary.as_dict() for summary in summaries]})
+
+
+def show(job: JobRef) -> None:
+    """Show one job: its state, numbers, output and next step."""
+    from corpusmill.cli.following import opened
+    from corpusmill.cli.report import outcome_lines
+
+    with opened() as mill:
+        found = mill.job(job)
+        summary, view = found.summary(), found.view
+        for line in outcome_lines(found, summary):
+            out.line(line)
+        about = [
+            ("name", view.name),
+            ("model", view.model),
+            ("endpoint", view.endpoint),
+            ("priority", view.priority),
+            ("labels", ", ".join(f"{key}={value}" for key, value in view.labels.items())),
+            ("budget", None if view.budget_usd is None else f"{view.budget_usd} USD"),
+            ("note", view.note),
+        ]
+        for name, value in about:
+            if value:
+                out.line(f"  {name:<9} {value}")
+        out.result(summary.as_dict())
+
+
+def watch(
+    job: JobRef,
+    file: OutFile = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output file that this job did not write.")] = False,
+) -> int:
+    """Follow a job to its end and write its output; the exit code is the job's."""
+    from corpusmill.cli.following import follow, opened
+
+    with opened() as mill:
+        found = mill.job(job)
+        found.refuse_output(file, force=force)
+        found.start()
+        return follow(found, export_to=file, force=force)
+
+
+def pause(job: JobRef) -> None:
+    """Stop sending; what is in flight is finished and saved. `resume` goes on."""
+    from corpusmill.cli.following import opened
+
+    with opened() as mill:
+        found = mill.job(job)
+        found.pause()
+        _tell(found)
+
+
+def resume(
+    job: JobRef,
+    budget: Annotated[str | None, typer.Option(metavar="USD", help="A new cap; `none` takes the cap away.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the job goes on.")] = False,
+) -> int:
+    """Go on with a paused, stopped or cancelled job, with the key that is set now, and follow it."""
+    from corpusmill.cli.following import follow, opened
+    from corpusmill.mill.options import money
+
+    cap = budget_usd(budget)
+    with opened() as mill:
+        found = mill.job(job)
+        found.resume(budget_usd=None if cap is None else money(cap), detach=detach)
+        return follow(found, detach=detach)
+
+
+def cancel(job: JobRef) -> None:
+    """End a job. What it has paid for is kept; `resume`, or the same command, goes on with the open items."""
+    from corpusmill.cli.following import opened
+
+    with opened() as mill:
+        found = mill.job(job)
+        found.cancel()
+        _tell(found)
+
+
+def _tell(job: Job) -> None:
+    from corpusmill.cli.report import outcome_lines
+
+    summary = job.summary()
+    for line in outcome_lines(job, summary):
+        out.summary(line)
+    out.result(summary.as_dict())
+
+
+def _when(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M")

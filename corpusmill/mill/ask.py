@@ -1,0 +1,80 @@
+"""What a producer asks for, before anything is looked at: plain data, from the command line and from Python alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from corpusmill.ledger.records import Priority
+from corpusmill.spec import Kind
+
+TooLong = Literal["split", "truncate", "fail"]
+OnBadText = Literal["replace", "skip", "fail"]
+
+# `--budget none`: take the cap away. No cap said at all leaves the one that the job has.
+NO_CAP = Decimal("Infinity")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How sources become items; enters the job key.
+
+    `chunk_tokens` and `chunk_overlap` are tokens of the model's own encoding; without `chunk` a file or record is
+    one item. `skip_invalid` leaves broken lines of line files out and counts them.
+    """
+
+    chunk_tokens: int = 800
+    chunk_overlap: int = 80
+    chunk: bool = True
+    too_long: TooLong = "split"
+    text_field: str = "text"
+    id_field: str = "id"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    on_bad_text: OnBadText = "replace"
+    skip_invalid: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a job is run; only `cache` and the provider's address enter the job key.
+
+    `first`: run that many items, then pause. `budget_usd`: None leaves an existing job's cap, `NO_CAP` takes it away.
+    `force`: replace an output that somebody else wrote. `detach`: the job goes on when its producer leaves.
+    """
+
+    out: Path | None = None
+    errors_out: Path | None = None
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    provider: str | None = None
+    priority: Priority = "normal"
+    budget_usd: Decimal | None = None
+    first: int | None = None
+    cache: bool | None = None
+    retry_failed: bool = False
+    force: bool = False
+    detach: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request for work.
+
+    `options` are a completion's, by their names in the API, without those that are unset. `texts` stands in for
+    sources: one item each, as plain strings or as records with a text, an id and metadata.
+    """
+
+    kind: Kind
+    sources: Sequence[str | Path] = ()
+    texts: Sequence[str | Mapping[str, Any]] | None = None
+    model: str = ""
+    prompt: str | None = None
+    system: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dimensions: int | None = None
+    shape: Shape = Shape()
+    terms: Terms = Terms()

@@ -1,0 +1,104 @@
+"""What a job works on: the sources as they were found, the spec over them, and their items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from corpusmill import intake
+from corpusmill.errors import SourceError, UsageError
+from corpusmill.ledger.records import NewItem
+from corpusmill.mill import loading, specs
+from corpusmill.mill.ask import Ask
+from corpusmill.settings import Settings
+from corpusmill.spec import JobSpec
+
+_BATCH_PREFIX = "/v1"
+
+
+class Corpus:
+    """The sources of one ask. Reading them again gives the same items in the same order."""
+
+    def __init__(self, ask: Ask, settings: Settings, provider: str) -> None:
+        self._ask, self._settings, self._provider = ask, settings, provider
+        if not ask.sources:
+            raise UsageError("no source is given", next_step="name a folder or a file")
+        self._reading = loading.reading_of(ask.shape)
+        self._findings: intake.Findings | None = None
+        self._requested_models: set[str] = set()
+
+    @cached_property
+    def scan(self) -> intake.Scan:
+        """The files in order, with the digest of each."""
+        return intake.scan(self._ask.sources, self._reading)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell a person about the sources."""
+        return self.scan.notes
+
+    @property
+    def digest(self) -> bytes:
+        """Over all files, by name and bytes: what the job key needs."""
+        return intake.digests_key(self.scan)
+
+    @cached_property
+    def spec(self) -> JobSpec:
+        """What the requests say.
+
+        Raises:
+            UsageError: an empty prompt, an impossible option, a request file without a request.
+        """
+        match self._ask.kind:
+            case "completion":
+                return specs.completion_spec(self._ask, self._settings, self._provider)
+            case "embedding":
+                return specs.embedding_spec(self._ask, self._settings, self._provider)
+            case "request":
+                return self._request_spec()
+
+    def _request_spec(self) -> JobSpec:
+        first = next(self._requests(), None)
+        if first is None:
+            raise SourceError("there is no request in the file", path=str(self._path), next_step="check what it holds")
+        path = first.url.removeprefix(_BATCH_PREFIX)
+        return JobSpec("request", path, first.model, self._settings.endpoint(self._provider))
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that are asked for; of a request file, once it is validated."""
+        return frozenset(self._requested_models or {self.spec.model})
+
+    def validate(self) -> tuple[str, ...]:
+        """Read every line file to its end; gives notes on lines that are left out.
+
+        Raises:
+            SourceError: a broken line, a duplicate id: with its line.
+        """
+        if self._ask.kind == "request":
+            self._requested_models = {request.model for request in self._requests()}
+            return ()
+        self._findings = intake.validate(self.scan, self._reading)
+        return tuple(self._findings.notes)
+
+    def items(self) -> Iterator[NewItem]:
+        """Every item in order, with its content key."""
+        if self._ask.kind == "request":
+            return loading.request_items(self._requests(), self._path.name, self.spec)
+        return loading.chunk_items(self.scan, self._ask.shape, self.spec, self._findings)
+
+    def private_items(self, job_key: bytes) -> Iterator[NewItem]:
+        """Every item under a content key that nothing else has."""
+        return loading.privately(self.items(), job_key)
+
+    @property
+    def _path(self) -> Path:
+        return self.scan.files[0].path
+
+    def _requests(self) -> Iterator[intake.RequestLine]:
+        if len(self._ask.sources) != 1:
+            raise UsageError(
+                "a request file comes alone", next_step="corpusmill run REQUESTS.jsonl, one file at a time"
+            )
+        return intake.requests(self._path, skip_invalid=self._ask.shape.skip_invalid)
