@@ -1,7 +1,7 @@
 """What the OpenAI SDK would send, asked of the SDK itself.
 
 The SDK keeps the configuration: base URL, keys and Azure tokens, organisation and project, default headers and query.
-It is given a transport that sends nothing. Rehearsing a call on it yields the very request it would make, which the
+It is given an HTTP client that sends nothing. Rehearsing a call on it yields the very request it would make, which the
 hot path then sends with other bodies at a third of the SDK's cost; playing a reply back on it yields the very
 exception it would raise. Both go through its public interface alone.
 """
@@ -33,10 +33,13 @@ _ACCEPT_ENCODING = "gzip, deflate"
 _answer: ContextVar[Answer] = ContextVar("_answer")
 
 
-class _Rehearsal(httpx2.AsyncBaseTransport):
-    """A transport that sends nothing and answers as the current rehearsal says."""
+class _Rehearsal(httpx2.AsyncClient):
+    """A client that sends nothing and answers as the current rehearsal says.
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+    `send` and not a transport: with one, the library would log a request that nobody makes.
+    """
+
+    async def send(self, request: httpx2.Request, **_how: Any) -> httpx2.Response:
         return _answer.get()(request)
 
 
@@ -108,9 +111,7 @@ class Blueprint:
 
 
 def _rehearsal_client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        transport=_Rehearsal(), headers={"Accept-Encoding": _ACCEPT_ENCODING}, trust_env=False, follow_redirects=False
-    )
+    return _Rehearsal(headers={"Accept-Encoding": _ACCEPT_ENCODING}, trust_env=False)
 
 
 def _sdk_of(endpoint: Endpoint) -> AsyncOpenAI:

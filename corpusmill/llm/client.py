@@ -6,8 +6,6 @@ No retries, no redirects and no parsing here; a call ends within its deadline wh
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,13 +15,13 @@ import aiohttp
 import httpx2
 
 from corpusmill.llm.blueprint import Blueprint
-from corpusmill.llm.errors import CallError, classify, facts_of, input_no_of
+from corpusmill.llm.broken import CONNECT_S, failure_of
+from corpusmill.llm.errors import CallError, classify, facts_of, input_no_of, named
 from corpusmill.llm.retry_after import retry_after_s
 
-CONNECT_S = 10.0
-# Longer than a pause between two calls of a busy window; shorter than most servers keep an idle connection, because
-# a request that meets the server's closing is lost with unknown outcome.
-KEEP_ALIVE_S = 15.0
+# Shorter than servers keep an idle connection (uvicorn, under vLLM and gateways: 5 s), because a request that meets
+# the server's closing is lost with unknown outcome; longer than any pause in a busy window.
+KEEP_ALIVE_S = 4.0
 
 _OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -72,7 +70,7 @@ class Client:
             # Without the cause: its text may show a proxy's password.
             raise self._unanswered(path, error) from None
         headers = response.headers
-        request_id = headers.get("x-request-id") or headers.get("apim-request-id")
+        request_id = named(headers.get("x-request-id") or headers.get("apim-request-id"))
         reply = Reply(response.status, headers, content, request_id, perf_counter() - started)
         if not 200 <= reply.status < 300:
             raise self._refused(path, reply)
@@ -99,7 +97,7 @@ class Client:
         return error
 
     def _unanswered(self, path: str, cause: Exception) -> CallError:
-        failure, detail = _failure_of(cause)
+        failure, detail = failure_of(cause)
         error = CallError(failure, detail=detail)
         error.sdk_error = lambda: self._blueprint.error(path, lambda request: _raised(failure, request))
         return error
@@ -116,33 +114,6 @@ def new_session(*, window: int, tls: ssl.SSLContext | None) -> aiohttp.ClientSes
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         trust_env=False,  # it would add credentials from ~/.netrc; proxies are chosen in `proxies`
     )
-
-
-def _failure_of(cause: Exception) -> tuple[str, str | None]:
-    """The failure class of a call that got no reply, and what is safe to tell about it."""
-    match cause:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError() | ssl.SSLError():
-            return "tls", None
-        case aiohttp.ClientHttpProxyError():
-            return ("proxy" if cause.status in (401, 403, 407) else "connection"), f"the proxy answers {cause.status}"
-        case aiohttp.ClientConnectorDNSError():
-            return "connection", "host name not known"
-        case aiohttp.ClientConnectorError():
-            return "connection", _told(cause.os_error)
-        case aiohttp.ConnectionTimeoutError():
-            return "connection", f"no connection within {CONNECT_S:.0f} s"
-        case TimeoutError():
-            return "timeout", None
-        case aiohttp.InvalidURL():
-            return "not_found", "not a URL"
-        case _:
-            return "connection_lost", None
-
-
-def _told(error: OSError) -> str | None:
-    # The number, not the text: aiohttp puts addresses into the text.
-    known = error.errno in errno.errorcode
-    return os.strerror(error.errno).lower() if known and error.errno is not None else None
 
 
 def _played_back(reply: Reply, request: httpx2.Request) -> httpx2.Response:

@@ -64,7 +64,13 @@ class CallError(Exception):
         self.input_no, self.billed, self.detail = input_no, billed, detail
         self.attempts = 1
         self.sdk_error: Callable[[], Awaitable[openai.OpenAIError]] | None = None
-        super().__init__(self.message)
+        super().__init__(failure_class)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.failure_class}: {self.message})"
 
     @property
     def action(self) -> str:

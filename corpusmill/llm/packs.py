@@ -6,13 +6,43 @@ Pure: no I/O, no clock. A request takes up to 2,048 texts and 300,000 tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from corpusmill.llm.errors import CallError
 
 T = TypeVar("T")
 MAX_INPUTS = 2048
 MAX_TOKENS = 300_000
+
+
+@dataclass(slots=True)
+class Packer(Generic[T]):
+    """Fills packs with items in the order in which they come; one is handed out once the next item does not fit.
+
+    An item above `max_tokens` gets a pack of its own: the endpoint says what it thinks of it.
+    """
+
+    max_inputs: int = MAX_INPUTS
+    max_tokens: int = MAX_TOKENS
+    _items: list[T] = field(default_factory=list)
+    _tokens: int = 0
+
+    def add(self, item: T, tokens: int) -> list[T]:
+        """Put one item into the pack; the pack before it if that had to be closed, else an empty list."""
+        full = self._items and (len(self._items) >= self.max_inputs or self._tokens + tokens > self.max_tokens)
+        closed = self.take() if full else []
+        self._items.append(item)
+        self._tokens += tokens
+        return closed
+
+    def take(self) -> list[T]:
+        """Hand out what there is and start anew."""
+        items, self._items, self._tokens = self._items, [], 0
+        return items
+
+    def __len__(self) -> int:
+        return len(self._items)
 
 
 def pack(
@@ -22,21 +52,13 @@ def pack(
     max_inputs: int = MAX_INPUTS,
     max_tokens: int = MAX_TOKENS,
 ) -> Iterator[list[T]]:
-    """Cut `items` into packs in their order, each as large as a request may be.
-
-    An item above `max_tokens` gets a pack of its own: the endpoint says what it thinks of it.
-    """
-    pack: list[T] = []
-    filled = 0
+    """Cut `items` into packs in their order, each as large as a request may be."""
+    packer: Packer[T] = Packer(max_inputs, max_tokens)
     for item in items:
-        size = tokens(item)
-        if pack and (len(pack) >= max_inputs or filled + size > max_tokens):
-            yield pack
-            pack, filled = [], 0
-        pack.append(item)
-        filled += size
-    if pack:
-        yield pack
+        if closed := packer.add(item, tokens(item)):
+            yield closed
+    if len(packer):
+        yield packer.take()
 
 
 def parts(error: CallError, items: Sequence[T]) -> list[Sequence[T]]:

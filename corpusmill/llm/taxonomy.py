@@ -49,7 +49,7 @@ _CLASSES = (
     FailureClass("flex_unavailable", "the endpoint has no flex capacity now", "retry_free", slows="overload"),
     FailureClass("unavailable", "the endpoint is not ready to answer", "retry", slows="overload"),
     FailureClass("connection", "the endpoint cannot be reached", "retry_free", pauses="endpoint"),
-    FailureClass("tls", "no secure connection: the endpoint's certificate is not trusted", "pause", pauses="endpoint"),
+    FailureClass("tls", "no secure connection to the endpoint", "pause", pauses="endpoint"),
     FailureClass("proxy", "the proxy refused to pass the request on", "pause", pauses="endpoint"),
     FailureClass("connection_lost", "the connection broke before the reply was complete", "retry", "unknown"),
     FailureClass("timeout", "no complete reply within the time limit", "retry", "unknown"),

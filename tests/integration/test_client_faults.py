@@ -242,6 +242,13 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
+async def test_an_endpoint_that_speaks_no_tls_is_told_from_a_bad_certificate(
+    pool: ClientPool, simulator: StartSimulator
+) -> None:
+    error = await failure(pool, simulator().base_url.replace("http:", "https:"))
+    assert (error.failure_class, "handshake" in error.message) == ("tls", True)
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here to make a certificate with")
 async def test_a_certificate_that_nobody_vouches_for_is_refused_unless_it_is_trusted(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
@@ -253,6 +260,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused_unless_it_is_tru
         async with ClientPool() as pool:
             error = await failure(pool, url)
             assert (error.failure_class, error.failure.pauses, server.seen) == ("tls", "endpoint", [])
+            assert "certificate not trusted: self-signed certificate" in error.message
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         async with ClientPool() as pool:
             assert (await call(pool, url)).status == 200
