@@ -1,0 +1,40 @@
+"""Intake: from folders, text files, line files and Batch request files to pieces with exact offsets and counts."""
+
+from corpusmill.intake.chunker import CHUNKER_VERSION
+from corpusmill.intake.pool import pieces
+from corpusmill.intake.requests import requests, scan_requests, validate_requests
+from corpusmill.intake.scan import digests_key, scan
+from corpusmill.intake.shapes import (
+    EMBEDDING_LIMIT_TOKENS,
+    BadLine,
+    Chunking,
+    Findings,
+    LeftOut,
+    Piece,
+    Reading,
+    RequestLine,
+    Scan,
+    SourceFile,
+)
+from corpusmill.intake.validate import validate
+
+__all__ = [
+    "CHUNKER_VERSION",
+    "EMBEDDING_LIMIT_TOKENS",
+    "BadLine",
+    "Chunking",
+    "Findings",
+    "LeftOut",
+    "Piece",
+    "Reading",
+    "RequestLine",
+    "Scan",
+    "SourceFile",
+    "digests_key",
+    "pieces",
+    "requests",
+    "scan",
+    "scan_requests",
+    "validate",
+    "validate_requests",
+]

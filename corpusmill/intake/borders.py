@@ -1,0 +1,128 @@
+"""Where a text may be cut, best places first: heading, paragraph, sentence, line, word, anywhere.
+
+A text is a row of atoms: sentences, or lines where there are none. Only an atom too long to be packed is cut
+further, at words, or anywhere where it has none. Atoms are made as they are asked for, so a text of any
+length costs memory for a few of them. No pattern here goes back over what it has passed: a million spaces take
+time in proportion.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from corpusmill.tokens import Encoding
+
+
+class Level(IntEnum):
+    """How good the border at an atom's end is."""
+
+    ANYWHERE = 0
+    WORD = 1
+    LINE = 2
+    SENTENCE = 3
+    PARAGRAPH = 4
+    HEADING = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """Characters `start` to `end`, which count about `tokens`; `level` is that of its end.
+
+    `white`: it is only white space.
+    """
+
+    start: int
+    end: int
+    tokens: int
+    level: Level
+    white: bool = False
+
+
+# A sentence's end with the white space after it; a full stop that needs no white space; the end of a line.
+# `++` and `*+` never give back what they took, and (?<!\s) tries each run of white space only once.
+_BORDER = re.compile(
+    r"""[.!?…]["'”’)\]*_`]*+(?=\s)\s++ | [。！？｡]["”’）」』]*+\s*+ | (?<!\s)[^\S\n]*+\n\s*+""",  # noqa: RUF001
+    re.VERBOSE,
+)
+_WORD_END = re.compile(r"\s++")
+_HEADING = re.compile(r"#{1,6} |=[= ]|\f")
+
+
+def atoms(text: str, start: int, *, room: int, encoding: Encoding) -> Iterator[Atom]:
+    """The atoms of `text` from `start` on, each of at most `room` tokens, in order and without a gap.
+
+    Args:
+        text: a whole document, or the part of it that is at hand.
+        start: a border, from which on the atoms are wanted.
+        room: tokens that an atom may count at most, at least 4: a single character may count that many.
+        encoding: counts the tokens.
+    """
+    # White space between sentences is counted with the word after it, as the encoding does, though it is cut before.
+    counted = start
+    for end, level, mark in _borders(text, start):
+        if end - start > 2 * room or (tokens := encoding.count(text[counted:mark])) > room:
+            yield from finer(text, start, end, level, room=room, encoding=encoding)
+            mark = end
+        else:
+            yield Atom(start, end, tokens, level, text[start:end].isspace())
+        start, counted = end, mark
+
+
+def _borders(text: str, start: int) -> Iterator[tuple[int, Level, int]]:
+    """The ends of sentences and lines after `start`, each with its level and where its own tokens end."""
+    for found in _BORDER.finditer(text, start):
+        run = found.group()
+        newline = run.rfind("\n")
+        if newline >= 0:
+            # What follows the last line break is the indentation of the next line.
+            end = found.start() + newline + 1
+            yield end, _level_of_break(text, end, run), end
+        elif not text[found.end() : found.end() + 1].islower():
+            # A small letter after a full stop: an abbreviation, not a sentence's end.
+            yield found.end(), Level.SENTENCE, found.start() + len(run.rstrip())
+        start = found.end()
+    if len(text) > start:
+        yield len(text), Level.HEADING, len(text)
+
+
+def _level_of_break(text: str, end: int, run: str) -> Level:
+    if _HEADING.match(text, end):
+        return Level.HEADING
+    if run.count("\n") > 1:
+        return Level.PARAGRAPH
+    return Level.LINE if run[0].isspace() else Level.SENTENCE
+
+
+def finer(text: str, start: int, end: int, level: Level, *, room: int, encoding: Encoding) -> Iterator[Atom]:
+    """Cut `start` to `end` at words into atoms of at most `room` tokens, each counted by itself; `level` ends the last.
+
+    They surely fit: a token is at least a byte, so a character counts at most 4.
+    """
+    step = max(1, room // 4)
+    while start < end:
+        cut, found = (end, level) if end - start <= step else _word_end(text, start + step, min(end, start + 2 * step))
+        if cut - start > step and encoding.count(text[start:cut]) > room:
+            cut, found = start + step, Level.ANYWHERE
+        piece = text[start:cut]
+        yield Atom(start, cut, encoding.count(piece), level if cut == end else found, piece.isspace())
+        start = cut
+
+
+def _word_end(text: str, at: int, latest: int) -> tuple[int, Level]:
+    """The end of the word at `at`, or a place between characters that a reader sees as one each."""
+    found = _WORD_END.search(text, at, latest)
+    if found is not None:
+        return found.end(), Level.WORD
+    cut = at
+    while cut < latest and _joins(text[cut]):
+        cut += 1
+    return (cut if cut < latest else at), Level.ANYWHERE
+
+
+def _joins(character: str) -> bool:
+    """Whether it belongs to the character before: accents, joiners, variation selectors, emoji parts after a joiner."""
+    return unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf")

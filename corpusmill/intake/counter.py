@@ -1,0 +1,136 @@
+"""A process that cuts and counts: batches of documents go in by its standard input, pieces come out.
+
+It ends when its input does, so also when the process that started it is killed. Both ends are ours and the pipe is
+private, hence pickle.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, BinaryIO, cast
+
+from corpusmill.errors import CorpusmillError, SourceError
+from corpusmill.intake.pieces import Document, pieces_of
+from corpusmill.intake.shapes import Chunking, Piece
+from corpusmill.tokens import Encoding, encoding
+
+# The child finds modules where this process does, whatever its folder and PYTHONPATH are.
+_START = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from corpusmill.intake.counter import serve; serve()"
+)
+_FIELDS = attrgetter(*(field.name for field in fields(Piece)))
+_PIECES_A_FRAME = 200
+# Bytes that wait in the child, so that it goes on counting while another is being read.
+_WAITING = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A SourceError on its way through the pipe."""
+
+    what: str
+    path: str
+    line: int | None
+    next_step: str
+
+
+class Counter:
+    """One such process, seen from the one that started it. Use as a context manager."""
+
+    def __init__(self, chunking: Chunking, encoding_name: str) -> None:
+        command = [sys.executable, "-P", "-c", _START]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._in, self._out = cast(BinaryIO, self._child.stdin), cast(BinaryIO, self._child.stdout)
+        self._write(sys.path)
+        self._write((chunking, encoding_name))
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Killed, not asked: it holds nothing, and may be in the middle of a batch that nobody wants any more.
+        self._child.kill()
+        self._child.wait()
+        self._out.close()
+        with suppress(BrokenPipeError):
+            self._in.close()
+
+    def send(self, batch: Sequence[Document]) -> None:
+        """Give it documents; the pieces of the batch before must have been read to the end."""
+        self._write(batch)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The pieces of the batch in order. Raises the SourceError that ended it, if one did."""
+        while frame := self._read():
+            if isinstance(frame, _Failed):
+                raise SourceError(frame.what, path=frame.path, line=frame.line, next_step=frame.next_step)
+            for values in frame:
+                yield Piece(*values)
+
+    def _write(self, value: Any) -> None:
+        try:
+            pickle.dump(value, self._in, protocol=5)
+            self._in.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def _read(self) -> Any:
+        try:
+            return pickle.load(self._out)  # noqa: S301
+        except (EOFError, pickle.UnpicklingError):
+            raise self._gone() from None
+
+    def _gone(self) -> CorpusmillError:
+        status = self._child.wait()
+        return CorpusmillError(
+            f"a counting process ended with status {status} before its work was done",
+            next_step="run the command again; if memory was short, give it more",
+        )
+
+
+def serve() -> None:
+    """What the process does: read a batch, write its pieces, until there are no more batches."""
+    # Ctrl-C reaches all processes of a terminal; ours ends by its pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    chunking, name = pickle.load(source)  # noqa: S301
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            batch = pickle.load(source)  # noqa: S301
+            _answer(batch, chunking, encoding(name), sink)
+
+
+def _answer(batch: Sequence[Document], chunking: Chunking, counts: Encoding, sink: BinaryIO) -> None:
+    waiting: list[bytes] = []
+    held = 0
+    try:
+        for frame in _frames(batch, chunking, counts):
+            waiting.append(pickle.dumps(frame, protocol=5))
+            held += len(waiting[-1])
+            if held > _WAITING:
+                sink.writelines(waiting)
+                waiting, held = [], 0
+    except SourceError as error:
+        waiting.append(pickle.dumps(_Failed(error.what, error.path, error.line, error.next_step)))
+    sink.writelines([*waiting, pickle.dumps(())])
+    sink.flush()
+
+
+def _frames(batch: Sequence[Document], chunking: Chunking, counts: Encoding) -> Iterator[list[tuple[Any, ...]]]:
+    frame: list[tuple[Any, ...]] = []
+    for document in batch:
+        for piece in pieces_of(document, chunking, counts):
+            frame.append(_FIELDS(piece))
+            if len(frame) >= _PIECES_A_FRAME:
+                yield frame
+                frame = []
+    if frame:
+        yield frame
