@@ -8,7 +8,7 @@ SRC   = corpusmill workers tasks scheduler migrations tests benchmarks
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench lock clean
+.PHONY: help install demo test check format bench docs lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: $(VENV)/.installed  ## Put the code into the house's format
 
 bench: $(VENV)/.installed  ## Measure speed and CPU, as ratios in one run
 	$(PY) -m benchmarks
+
+docs: $(VENV)/.installed  ## Write the reference pages from the code
+	$(PY) docs/generate.py
 
 lock:  ## Pin every dependency anew, with hashes (wants uv)
 	uv pip compile --universal --generate-hashes --extra postgres --extra parquet --extra dev --no-annotate --no-header --python-version 3.11 \
