@@ -22,7 +22,7 @@ PACKAGES = ("migrations", "workers", "tasks", "scheduler")
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 CHILD_MARK = "CORPUSMILL_CHILD"
 # What a child does not inherit: our own settings, which it is told, keys, which come by pipe, and Python's detours.
-_NOT_INHERITED = ("CORPUSMILL_", "OPENAI_", "AZURE_OPENAI_", "CELERY_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+_NOT_INHERITED = ("CORPUSMILL_", "OPENAI_", "AZURE_OPENAI_", "CELERY_", "PYTHONPATH")
 
 
 def fleet_folder() -> Path:
@@ -84,9 +84,9 @@ def child_env(settings: Settings, environ: Mapping[str, str] | None = None) -> d
 
 
 def clean_env(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a process that reads settings by itself: everything but Python's detours."""
+    """The environment of a process that reads settings by itself: everything but the way to foreign modules."""
     inherited = os.environ if environ is None else environ
-    return {name: value for name, value in inherited.items() if not name.upper().startswith("PYTHON")}
+    return {name: value for name, value in inherited.items() if name != "PYTHONPATH"}
 
 
 def main(name: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,9 +31,10 @@ _NOT_COMPARED = ("HOME", "BROKER_URL", "DATABASE_URL", "REDIS_URL", "LIMITS__", 
 
 
 class Session:
-    """A client's time with the supervisor."""
+    """A client's time with the supervisor; may be shared between threads."""
 
     def __init__(self, settings: Settings, provider_names: Sequence[str]) -> None:
+        self._lock = threading.RLock()
         self._own = settings
         self._providers = settings.messages(provider_names)
         self._attached: list[int] = []
@@ -65,14 +67,16 @@ class Session:
 
     def attach(self, job_id: int) -> None:
         """Say that somebody looks at the job."""
-        self._attached.append(job_id)
-        self._tell({"attach": job_id})
+        with self._lock:
+            self._attached.append(job_id)
+            self._tell({"attach": job_id})
 
     def detach(self, job_id: int) -> None:
         """Say that nobody does any more; a job never detached is paused with its last viewer."""
-        if job_id in self._attached:
-            self._attached.remove(job_id)
-            self._tell({"detach": job_id})
+        with self._lock:
+            if job_id in self._attached:
+                self._attached.remove(job_id)
+                self._tell({"detach": job_id})
 
     def keep(self) -> bool:
         """Look after the connection; call it now and then. False: the machinery was stopped on purpose.
@@ -80,13 +84,14 @@ class Session:
         Raises:
             CorpusmillError: the supervisor died, and cannot be started again.
         """
-        try:
-            while self._stopped is None and (message := self._wire.receive(within_s=0)) is not None:
-                self._stopped = message.get("stopping")
-        except EOFError:
-            if self._stopped is None:
-                self._rejoin()
-        return self._stopped is None
+        with self._lock:
+            try:
+                while self._stopped is None and (message := self._wire.receive(within_s=0)) is not None:
+                    self._stopped = message.get("stopping")
+            except EOFError:
+                if self._stopped is None:
+                    self._rejoin()
+            return self._stopped is None
 
     def up(self, *, workers: int | None) -> dict[str, Any]:
         """Make it stay until `down`, with so many workers (None: as it is); return its state."""
@@ -182,7 +187,11 @@ def _connected(settings: Settings) -> tuple[Wire, dict[str, Any]]:
     while time.monotonic() < deadline:
         wire = running(settings)
         if wire is not None:
-            ready = _welcome(wire, deadline)
+            try:
+                ready = _welcome(wire, deadline)
+            except CorpusmillError:
+                wire.close()
+                raise
             if ready is not None:
                 return wire, ready
             wire.close()

@@ -93,7 +93,7 @@ class Control:
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -121,27 +121,33 @@ class Control:
 
     def tell_everybody(self, message: dict[str, Any]) -> None:
         """Send to every open connection."""
-        for writer in self._writers:
+        for writer in self._writers.values():
             writer.write(wire.line(message))
 
     async def close(self) -> None:
         """Hang up on everybody."""
         if self._server:
             self._server.close()
-        for writer in list(self._writers):
-            writer.close()
+        serving = [task for task in self._writers if task]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        self._writers[task] = writer
         client = Client(self, writer)
         try:
             while text := await reader.readline():
                 await client.obey(orjson.loads(text))
+        except asyncio.CancelledError:
+            # By `close`, at the end: asyncio's own callback would report it as an error.
+            return
         except (OSError, ValueError, asyncio.LimitOverrunError) as error:
             log.warning("a client was cut off: %s", type(error).__name__)
         finally:
             self.supervisor.viewers.lose(client.watched)
-            self._writers.discard(writer)
+            del self._writers[task]
             writer.close()
 
     async def welcome(self, version: str) -> dict[str, Any]:

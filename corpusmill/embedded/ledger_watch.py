@@ -25,25 +25,19 @@ class LedgerWatch:
         self._ledger = await self._call(lambda: Ledger.open(url, create=True))
 
     async def active(self) -> list[JobView]:
-        """The jobs that are sent or could be."""
-        ledger = self._opened()
-        return await self._call(ledger.unfinished)
+        """The jobs that are sent or could be; none while the ledger is not open."""
+        return await self._call(self._ledger.unfinished) if self._ledger else []
 
     async def pause(self, job: JobView, note: str) -> None:
         """Stop a job from sending; what is in flight is saved."""
-        ledger = self._opened()
-        await self._call(lambda: ledger.pause(job.id, "user", note=note))
+        if ledger := self._ledger:
+            await self._call(lambda: ledger.pause(job.id, "user", note=note))
 
     async def close(self) -> None:
         """Close what is open."""
         if self._ledger is not None:
             await self._call(self._ledger.close)
         self._thread.shutdown()
-
-    def _opened(self) -> Ledger:
-        if self._ledger is None:
-            raise RuntimeError("the ledger is not open yet")
-        return self._ledger
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
