@@ -14,7 +14,7 @@ from corpusmill.errors import UsageError
 Option = typer.Option
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE...", help="Folders and files: text, code, JSONL, CSV, Parquet.")
+    list[str], typer.Argument(metavar="SOURCE", help="Folders and files: text, code, JSONL, CSV, Parquet.")
 ]
 Requests = Annotated[str, typer.Argument(metavar="REQUESTS.jsonl", help="A request file as OpenAI's Batch takes it.")]
 Model = Annotated[str, Option("--model", metavar="M", help="The model, as the endpoint knows it.")]
@@ -115,7 +115,8 @@ class CorpusFlags:
     def as_dict(self) -> dict[str, Any]:
         """As the mill takes them."""
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(self).items()}
-        return {**given, "chunk": not given.pop("no_chunk")}
+        whole = given.pop("no_chunk")
+        return {**given, "chunk": not whole}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,11 +26,12 @@ class Corpus:
             raise UsageError("no source is given", next_step="name a folder or a file")
         self._reading = loading.reading_of(ask.shape)
         self._findings: intake.Findings | None = None
-        self._requested_models: set[str] = set()
 
     @cached_property
     def scan(self) -> intake.Scan:
         """The files in order, with the digest of each."""
+        if self._ask.kind == "request":
+            return intake.scan_requests(self._only_source())
         return intake.scan(self._ask.sources, self._reading)
 
     @property
@@ -59,16 +60,19 @@ class Corpus:
                 return self._request_spec()
 
     def _request_spec(self) -> JobSpec:
-        first = next(self._requests(), None)
+        # The first line alone says enough; the whole file is validated before a job is made of it.
+        unchecked = self._findings or intake.Findings()
+        first = next(intake.requests(self.scan, self._reading.skip_invalid, unchecked), None)
         if first is None:
-            raise SourceError("there is no request in the file", path=str(self._path), next_step="check what it holds")
+            path = str(self.scan.files[0].path)
+            raise SourceError("there is no request in the file", path=path, next_step="check what it holds")
         path = first.url.removeprefix(_BATCH_PREFIX)
         return JobSpec("request", path, first.model, self._settings.endpoint(self._provider))
 
     @property
     def models(self) -> frozenset[str]:
         """The models that are asked for; of a request file, once it is validated."""
-        return frozenset(self._requested_models or {self.spec.model})
+        return (self._findings.models if self._findings else None) or frozenset({self.spec.model})
 
     def validate(self) -> tuple[str, ...]:
         """Read every line file to its end; gives notes on lines that are left out.
@@ -77,28 +81,23 @@ class Corpus:
             SourceError: a broken line, a duplicate id: with its line.
         """
         if self._ask.kind == "request":
-            self._requested_models = {request.model for request in self._requests()}
-            return ()
-        self._findings = intake.validate(self.scan, self._reading)
+            self._findings = intake.validate_requests(self.scan, skip_invalid=self._reading.skip_invalid)
+        else:
+            self._findings = intake.validate(self.scan, self._reading)
         return tuple(self._findings.notes)
 
     def items(self) -> Iterator[NewItem]:
         """Every item in order, with its content key."""
         if self._ask.kind == "request":
-            return loading.request_items(self._requests(), self._path.name, self.spec)
+            lines = intake.requests(self.scan, self._reading.skip_invalid, self._findings)
+            return loading.request_items(lines, self.scan.files[0].source, self.spec)
         return loading.chunk_items(self.scan, self._ask.shape, self.spec, self._findings)
 
     def private_items(self, job_key: bytes) -> Iterator[NewItem]:
         """Every item under a content key that nothing else has."""
         return loading.privately(self.items(), job_key)
 
-    @property
-    def _path(self) -> Path:
-        return self.scan.files[0].path
-
-    def _requests(self) -> Iterator[intake.RequestLine]:
+    def _only_source(self) -> str | Path:
         if len(self._ask.sources) != 1:
-            raise UsageError(
-                "a request file comes alone", next_step="corpusmill run REQUESTS.jsonl, one file at a time"
-            )
-        return intake.requests(self._path, skip_invalid=self._ask.shape.skip_invalid)
+            raise UsageError("a request file comes alone", next_step="run one REQUESTS.jsonl at a time")
+        return self._ask.sources[0]
