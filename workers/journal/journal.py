@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import threading
 import time
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from corpusmill.errors import CorpusmillError, DiskFull, Unavailable
+from corpusmill.errors import DiskFull
 from corpusmill.ledger.records import Answer, ItemResult, Usage
 from workers.journal import folders
 from workers.journal.entries import Done, Reply, Sent, Void, encoded
 from workers.journal.frames import frame
+
+log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 16 << 20
 # Kept free on the disk for the replies to what is in flight: paid calls are not begun when they might not be saved.
@@ -52,13 +54,13 @@ class Journal:
         """Begin the journal of this process in a new folder below `parent`, which is made if need be.
 
         Raises:
-            DiskFull, Unavailable: the folder cannot be made.
+            DiskFull: the folder cannot be made.
         """
         try:
             folder, lock = folders.make_locked(parent)
             return cls(folder, lock, segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
         except OSError as error:
-            raise _told(error, parent) from error
+            raise _cannot_write(error, parent) from error
 
     def sent(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
         """Note that a call is about to be made.
@@ -68,7 +70,7 @@ class Journal:
             estimates: a usage row of outcome `unknown` for each job, written should no reply come.
 
         Raises:
-            DiskFull, Unavailable: it cannot be noted, or a reply might not be: do not make the call.
+            DiskFull: it cannot be noted, or a reply might not be: do not make the call.
         """
         with self._mutex:
             self._check_room()
@@ -82,12 +84,16 @@ class Journal:
     ) -> None:
         """Save a paid reply before anything else is done with it.
 
-        Raises:
-            DiskFull, Unavailable: it is not saved here; hand it to the writer all the same.
+        It raises nothing, for the reply has to reach the writer in any case: on a full disk it is logged that only
+        this process has the reply, and the next call is not noted, so not made.
         """
         data = frame(encoded(Reply(attempt_id, answers, results, usage)))
         with self._mutex:
-            self._append(data)
+            try:
+                self._append(data)
+            except DiskFull as error:
+                log.error("a paid reply is not in the journal: %s", error.what)
+                self._room_seen_at = float("-inf")
             attempt = self._attempts.get(attempt_id)
             if attempt is None:
                 self._attempts[attempt_id] = _Attempt(self._number, None)
@@ -139,7 +145,7 @@ class Journal:
                 self._drop_segments()
             self._write(data)
         except OSError as error:
-            raise _told(error, self.folder) from error
+            raise _cannot_write(error, self.folder) from error
 
     def _write(self, data: bytes) -> None:
         """Write one frame whole, or nothing of it."""
@@ -186,19 +192,17 @@ class Journal:
         self._room_seen_at = now
 
 
-def _no_room(folder: Path, needed: int) -> DiskFull:
+def _no_room(folder: Path, reserve: int) -> DiskFull:
     return DiskFull(
-        f"the journal's disk has less than {needed >> 20} MB left: nothing more is sent; nothing that was paid is lost",
+        f"the journal's disk has less than {reserve >> 20} MB left: nothing more is sent, nothing paid is lost",
         where=str(folder),
         next_step="make room there, then run the same command again",
     )
 
 
-def _told(error: OSError, folder: Path) -> CorpusmillError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _no_room(folder, RESERVE_BYTES)
-    return Unavailable(
+def _cannot_write(error: OSError, folder: Path) -> DiskFull:
+    return DiskFull(
         f"the journal cannot be written: {error.strerror}",
         where=str(folder),
-        next_step="make the folder writable, or choose another CORPUSMILL_HOME",
+        next_step="make room there or make it writable, or choose another CORPUSMILL_HOME",
     )
