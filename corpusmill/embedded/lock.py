@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 
 @dataclass(frozen=True)
 class Note:
@@ -42,11 +44,16 @@ class Lock:
 
 
 def take(path: Path, *, within_s: float) -> Lock | None:
-    """Hold the lock, or None when another has it all that time."""
+    """Hold the lock, or None when another process has it.
+
+    Somebody who just asks (`is_held`) is waited for; a holder that has said who it is is not: one that lost the race
+    must not take over later, when the winner is told to stop.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + within_s
     while not _flock(descriptor, fcntl.LOCK_EX):
-        if time.monotonic() > deadline:
+        note = _parsed(os.pread(descriptor, 4096, 0))
+        if time.monotonic() > deadline or (note and psutil.pid_exists(note.pid)):
             os.close(descriptor)
             return None
         time.sleep(0.02)

@@ -45,8 +45,8 @@ def settings() -> Iterator[Settings]:
             providers={"there": Provider(base_url="http://127.0.0.1:9/v1", api_key=SecretStr(CANARY))},
         )  # fmt: skip
         yield made
-        for process in processes(made):
-            process.kill()
+        down(made)
+        until(lambda: not processes(made))
 
 
 def processes(settings: Settings) -> list[psutil.Process]:
