@@ -1,0 +1,24 @@
+"""How refusals are turned into slowdowns."""
+
+from __future__ import annotations
+
+from corpusmill.limits.bucket import Slowdown
+from corpusmill.limits.refusals import slowdown_for, strongest
+
+
+def test_retry_after_is_kept_and_bounded_by_a_day() -> None:
+    assert slowdown_for("rate", 2.5, tpm=0).cool_s == 2.5
+    assert slowdown_for("rate", 1e9, tpm=0).cool_s == 86_400
+    assert slowdown_for("rate", -3.0, tpm=0).cool_s == 0
+
+
+def test_growing_too_fast_is_answered_by_half_the_rate_and_a_slow_way_back_above_a_million_tokens() -> None:
+    large, small = slowdown_for("slow_down", None, tpm=10_000_000), slowdown_for("slow_down", None, tpm=500_000)
+    assert (large.keep, small.keep) == (0.5, 0.5)
+    assert large.ramp * 900 <= 0.25 < small.ramp * 900
+
+
+def test_two_slowdowns_become_one_that_is_as_strict_as_both() -> None:
+    one, other = Slowdown(cool_s=5, keep=0.8, ramp=0.1, drain=False), Slowdown(cool_s=1, keep=0.5, ramp=0.05)
+    assert strongest(one, other) == Slowdown(cool_s=5, keep=0.5, ramp=0.05, drain=True)
+    assert strongest(None, one) == one
