@@ -1,20 +1,34 @@
 """Many rows at once, the quickest way each database has.
 
-PostgreSQL takes columns as arrays (`unnest`): one statement however many rows, and it says which were new. SQLite
-takes rows one by one inside one call of its driver.
+PostgreSQL takes columns as arrays (`unnest`), one statement however many rows, and COPY. SQLite takes tuples in its
+driver's own loop. Both bypass SQLAlchemy's work a row, which costs several times what the insert does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, FromClause, Select, Table, bindparam, func, insert, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Connection,
+    Dialect,
+    LargeBinary,
+    Table,
+    any_,
+    bindparam,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
+_Adapt = Callable[[Any], Any] | None
 # SQLite takes 32,766 parameters a statement; this keeps statements small enough to be compiled once and cached.
 _LOOKED_UP = 500
 
@@ -29,25 +43,56 @@ def table_of(model: type[DeclarativeBase]) -> Table:
 def insert_new(conn: Connection, model: type[DeclarativeBase], rows: Iterable[Row]) -> set[Key]:
     """Insert the rows whose primary key is not there yet; return the keys of those, in the order of its columns.
 
-    Of rows with one key the first counts. Rows that share a database row are locked in key order.
+    Of rows with one key the first counts. Rows are inserted in key order, so that transactions that insert the same
+    ones wait for each other instead of deadlocking.
     """
     table = table_of(model)
     names = [column.name for column in table.primary_key]
     unique: dict[Key, Row] = {}
     for row in rows:
-        unique.setdefault(tuple(row[name] for name in names), row)
+        unique.setdefault(tuple([row[name] for name in names]), row)
     if not unique:
         return set()
-    ordered = [unique[key] for key in sorted(unique)]
     if conn.dialect.name == "postgresql":
-        return _insert_arrays(conn, table, ordered)
-    fresh = unique.keys() - existing(conn, table, list(unique))
+        return _insert_arrays(conn, table, [unique[key] for key in sorted(unique)])
+    return _insert_tuples(conn, table, unique)
+
+
+def _insert_arrays(conn: Connection, table: Table, rows: Sequence[Row]) -> set[Key]:
+    """One statement of PostgreSQL that takes each column as an array, in psycopg's binary form (`%b`)."""
+    names = tuple(rows[0])
+    arrays = ", ".join(f"%b::{table.c[name].type.compile(conn.dialect)}[]" for name in names)
+    keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
+    statement = (
+        f"INSERT INTO {_into(table, names)} SELECT * FROM unnest({arrays}) "  # noqa: S608 - our own names
+        f"ON CONFLICT DO NOTHING RETURNING {keys}"
+    )
+    columns = tuple(list(column) for column in zip(*_tuples(conn, table, names, rows), strict=True))
+    return {tuple(row) for row in conn.exec_driver_sql(statement, columns)}
+
+
+def _insert_tuples(conn: Connection, table: Table, unique: dict[Key, Row]) -> set[Key]:
+    """All at once in the hope that all are new, as they nearly always are; else those that turn out to be."""
+    attempt = conn.begin_nested()
+    if _insert(conn, table, [unique[key] for key in sorted(unique)]) == len(unique):
+        attempt.commit()
+        return set(unique)
+    attempt.rollback()
+    fresh = unique.keys() - _existing(conn, table, list(unique))
     if fresh:
-        conn.execute(insert(table), [dict(unique[key]) for key in sorted(fresh)])
+        _insert(conn, table, [unique[key] for key in sorted(fresh)])
     return fresh
 
 
-def existing(conn: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
+def _insert(conn: Connection, table: Table, rows: Sequence[Row]) -> int:
+    """Insert into SQLite what is not there; return how many were not."""
+    names = tuple(rows[0])
+    marks = ", ".join("?" * len(names))
+    statement = f"INSERT INTO {_into(table, names)} VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - our names
+    return conn.exec_driver_sql(statement, _tuples(conn, table, names, rows)).rowcount
+
+
+def _existing(conn: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
     """Which of these primary keys are there."""
     columns = list(table.primary_key)
     found: set[Key] = set()
@@ -57,42 +102,59 @@ def existing(conn: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
     return found
 
 
+def copy_in(conn: Connection, model: type[DeclarativeBase], rows: Sequence[Row]) -> None:
+    """Append rows that are known to be new: COPY on PostgreSQL."""
+    if not rows:
+        return
+    table, names = table_of(model), tuple(rows[0])
+    if conn.dialect.name != "postgresql":
+        _insert(conn, table, rows)
+        return
+    driver = conn.connection.driver_connection
+    assert driver is not None  # noqa: S101 - the connection is open
+    with driver.cursor() as cursor, cursor.copy(f"COPY {_into(table, names)} FROM STDIN") as copy:
+        for values in _tuples(conn, table, names, rows):
+            copy.write_row(values)
+
+
+def _into(table: Table, names: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f'"{table.name}" ({quoted})'
+
+
+def _tuples(conn: Connection, table: Table, names: tuple[str, ...], rows: Iterable[Row]) -> list[Key]:
+    """The rows as the driver takes them."""
+    adapting = _adapting(table, names, conn.dialect)
+    values = [list(row.values()) for row in rows]
+    for row in values:
+        for position, adapt in adapting:
+            row[position] = adapt(row[position])
+    return [tuple(row) for row in values]
+
+
+@lru_cache(maxsize=64)
+def _adapting(table: Table, names: tuple[str, ...], dialect: Dialect) -> list[tuple[int, Callable[[Any], Any]]]:
+    """Which positions of a row have a type of ours, and what turns their values into the driver's."""
+    adapts = [_adapt(table.c[name], dialect) for name in names]
+    return [(position, adapt) for position, adapt in enumerate(adapts) if adapt is not None]
+
+
+def _adapt(column: Column[Any], dialect: Dialect) -> _Adapt:
+    if isinstance(column.type, LargeBinary):  # both drivers take bytes as they are
+        return None
+    adapt: _Adapt = column.type.dialect_impl(dialect).bind_processor(dialect)
+    return adapt
+
+
 def upsert(conn: Connection, model: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
     """An INSERT of the connection's dialect, which knows ON CONFLICT."""
     table = table_of(model)
     return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
 
 
-def as_table(table: Table, rows: Sequence[Row]) -> FromClause:
-    """`rows` as a derived table of array parameters; PostgreSQL only."""
-    columns = [table.c[name] for name in rows[0]]
-    arrays = [
-        bindparam(column.name, [row[column.name] for row in rows], type_=ARRAY(column.type)) for column in columns
-    ]
-    return func.unnest(*arrays).table_valued(*(column.name for column in columns)).render_derived()
-
-
-def _insert_arrays(conn: Connection, table: Table, rows: Sequence[Row]) -> set[Key]:
-    source = as_table(table, rows)
-    given: Select[Any] = select(*source.c)
-    statement = postgresql.insert(table).from_select(list(rows[0]), given).on_conflict_do_nothing()
-    return {tuple(row) for row in conn.execute(statement.returning(*table.primary_key))}
-
-
-def copy_in(conn: Connection, model: type[DeclarativeBase], rows: Sequence[Row]) -> None:
-    """Append rows that are known to be new: COPY on PostgreSQL."""
-    if not rows:
-        return
-    table = table_of(model)
-    if conn.dialect.name != "postgresql":
-        conn.execute(insert(table), [dict(row) for row in rows])
-        return
-    columns = [table.c[name] for name in rows[0]]
-    quoted = ", ".join(f'"{column.name}"' for column in columns)
-    to_driver = [column.type.dialect_impl(conn.dialect).bind_processor(conn.dialect) for column in columns]
-    driver = conn.connection.driver_connection
-    assert driver is not None  # noqa: S101 - the connection is open
-    with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({quoted}) FROM STDIN') as copy:
-        for row in rows:
-            values = zip(to_driver, row.values(), strict=True)
-            copy.write_row([value if adapt is None else adapt(value) for adapt, value in values])
+def among(conn: Connection, column: InstrumentedAttribute[Any], values: Collection[Any]) -> list[ColumnElement[bool]]:
+    """`column IN values`, as one condition or several to be tried in turn: SQLite takes no arrays."""
+    ordered = sorted(values)
+    if conn.dialect.name == "postgresql":
+        return [column == any_(bindparam(None, ordered, type_=ARRAY(column.type)))] if ordered else []
+    return [column.in_(ordered[at : at + _LOOKED_UP]) for at in range(0, len(ordered), _LOOKED_UP)]

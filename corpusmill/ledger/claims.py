@@ -7,7 +7,7 @@ wake-up (job, shard) ──► claim ──► None                    somebody 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, select, update
 from corpusmill.ledger import inflight, money, shards
 from corpusmill.ledger.bulk import insert_new, table_of
 from corpusmill.ledger.clock import Now, read_clock
-from corpusmill.ledger.goals import open_items
+from corpusmill.ledger.goals import ended, open_items
 from corpusmill.ledger.jobs import RUNNABLE, run_of
 from corpusmill.ledger.models import Answer, Chunk, Document, Item, Job, Result
 from corpusmill.ledger.records import AwaitReport, ClaimedShard, ShardRef, WorkItem
@@ -34,7 +34,8 @@ def claim(conn: Connection, ref: ShardRef, *, worker_id: str, lease_s: float, ho
         return None
     given_back = shard.reserved
     _own(shard, worker_id, now, lease_s)
-    work = _share_out(conn, job, shard, now)
+    inflight.drop_shard(conn, ref)  # what an earlier owner left behind
+    work = _share_out(conn, job, shard, now, held=set())
     if not work.items and not work.waiting and shard.complete:
         shard.close()
     shards.save(conn, [shard])
@@ -51,11 +52,13 @@ def awaited(conn: Connection, ref: ShardRef, fence: int) -> AwaitReport:
     if shard is None or not shard.held(fence):
         return AwaitReport(settled=0, items=(), waiting=())
     job = conn.execute(select(table_of(Job)).where(Job.id == ref.job_id)).one()
-    ours = inflight.held(conn, shard)
+    if not job.cache:
+        return AwaitReport(settled=0, items=(), waiting=())
+    held = inflight.held(conn, shard)
     before = shard.succeeded
-    work = _share_out(conn, job, shard, read_clock(conn))
+    work = _share_out(conn, job, shard, read_clock(conn), held=held)
     shards.save(conn, [shard])
-    fresh = [item for item in work.items if item.key not in ours]
+    fresh = [item for item in work.items if item.key not in held]
     return AwaitReport(settled=shard.succeeded - before, items=fresh, waiting=work.waiting)
 
 
@@ -83,13 +86,13 @@ class _Work:
     waiting: Sequence[WorkItem]
 
 
-def _share_out(conn: Connection, job: Row[Any], shard: LockedShard, now: Now) -> _Work:
-    """Settle the items that have an answer; of the rest, those whose key is ours to pay are to be sent."""
+def _share_out(conn: Connection, job: Row[Any], shard: LockedShard, now: Now, *, held: Set[bytes]) -> _Work:
+    """Settle the items that have an answer; of the rest, those whose key is ours (`held`, or now) are to be sent."""
     _settle_answered(conn, job, shard, now)
     rest = _open_work(conn, job, shard)
     if not job.cache:  # such keys belong to one item each
         return _Work(items=rest, waiting=())
-    ours = inflight.take(conn, shard, {item.key for item in rest}, now.lease_s)
+    ours = set(held) | inflight.take(conn, shard, {item.key for item in rest} - held, now.lease_s)
     items: list[WorkItem] = []
     waiting: list[WorkItem] = []
     for item in rest:
@@ -103,7 +106,7 @@ def _settle_answered(conn: Connection, job: Row[Any], shard: LockedShard, now: N
     answered = (
         select(Item.item_no, Answer.truncated)
         .join(Answer, Answer.key == Item.key)
-        .outerjoin(Result, and_(Result.job_id == Item.job_id, Result.item_no == Item.item_no))
+        .outerjoin(Result, ended(job, shard.shard_no))
         .where(*open_items(job, shard.shard_no))
     )
     found = dict(conn.execute(answered).all())
@@ -121,7 +124,7 @@ def _open_work(conn: Connection, job: Row[Any], shard: LockedShard) -> list[Work
         select(Item.item_no, Item.key, Item.tokens, Document.source, Chunk.text, Chunk.body)
         .join(Chunk, and_(Chunk.collection_id == job.collection_id, Chunk.chunk_no == Item.chunk_no))
         .join(Document, and_(Document.collection_id == job.collection_id, Document.document_no == Chunk.document_no))
-        .outerjoin(Result, and_(Result.job_id == Item.job_id, Result.item_no == Item.item_no))
+        .outerjoin(Result, ended(job, shard.shard_no))
         .where(*open_items(job, shard.shard_no))
         .order_by(Item.item_no)
     )

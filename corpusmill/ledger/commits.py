@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import encoding, inflight, models, money, shards
-from corpusmill.ledger.bulk import insert_new
+from corpusmill.ledger.bulk import among, insert_new
 from corpusmill.ledger.clock import Now, read_clock
 from corpusmill.ledger.models import Job
 from corpusmill.ledger.records import Batch, CommitReport, ItemResult, JobState, ShardRef, Usage
@@ -25,7 +25,6 @@ from corpusmill.ledger.shards import LockedShard
 from corpusmill.ledger.types import rounded
 
 _Row = dict[str, Any]
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +84,9 @@ def _truncated(this: _Commit, keys: set[bytes]) -> dict[bytes, bool]:
         CorpusmillError: a result names an answer that the ledger does not have.
     """
     found = {answer.key: answer.truncated for answer in this.batch.answers}
-    others = sorted(keys - found.keys())
-    for start in range(0, len(others), _AT_ONCE):
-        asked = models.Answer.key.in_(others[start : start + _AT_ONCE])
-        found.update(this.conn.execute(select(models.Answer.key, models.Answer.truncated).where(asked)))
+    for some in among(this.conn, models.Answer.key, keys - found.keys()):
+        kept = select(models.Answer.key, models.Answer.truncated).where(some)
+        found.update({key: truncated for key, truncated in this.conn.execute(kept)})
     if keys - found.keys():
         raise CorpusmillError(f"{len(keys - found.keys())} results name answers that were never written")
     return found

@@ -106,12 +106,9 @@ def bind_lane(conn: Connection, endpoint: str, old: str, new: str) -> list[int]:
     return sorted(conn.execute(update(Job).where(*lane).values(key_fingerprint=new).returning(Job.id)).scalars())
 
 
-def set_out(conn: Connection, job_id: int, out: str | None, digest: str | None) -> None:
-    """Remember where the job's output goes and, once written, the digest of what was written there."""
-    conn.execute(update(Job).where(Job.id == job_id).values(out=out, out_digest=digest))
-    if out is None or digest is None:
-        return
-    row = {"job_id": job_id, "path": out, "digest": digest, "at": read_clock(conn).wall_s}
+def remember_output(conn: Connection, job_id: int, path: str, digest: str) -> None:
+    """Remember the digest of what the job wrote to `path`."""
+    row = {"job_id": job_id, "path": path, "digest": digest, "at": read_clock(conn).wall_s}
     statement = upsert(conn, Output).values(row)
     newer = {name: statement.excluded[name] for name in ("digest", "at")}
     conn.execute(statement.on_conflict_do_update(index_elements=["job_id", "path"], set_=newer))

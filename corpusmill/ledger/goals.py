@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select, update
 
 from corpusmill.ledger import shards
 from corpusmill.ledger.bulk import table_of
@@ -51,7 +51,14 @@ def open_range(job: Row[Any], shard_no: int) -> tuple[int, int]:
     return start, end if job.first is None else min(end, job.first)
 
 
-def open_items(job: Row[Any], shard_no: int) -> tuple[Any, ...]:
-    """Conditions on `Item` for the items of a shard that still want a result; join `Result` from outside first."""
+def open_items(job: Row[Any], shard_no: int) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on `Item` for the items of a shard that still want a result; join `Result` by `ended` first."""
     start, end = open_range(job, shard_no)
     return Item.job_id == job.id, Item.item_no >= start, Item.item_no < end, Result.item_no.is_(None)
+
+
+def ended(job: Row[Any], shard_no: int) -> ColumnElement[bool]:
+    """What joins `Result` to `Item` within a shard. The bounds keep PostgreSQL from reading all results before it."""
+    start, end = open_range(job, shard_no)
+    same = and_(Result.job_id == job.id, Result.item_no == Item.item_no)
+    return and_(same, Result.item_no >= start, Result.item_no < end)

@@ -240,9 +240,13 @@ class Ledger:
         """Give the job another budget, None for none."""
         self._db.write(control.set_budget, job_id, budget)
 
-    def set_out(self, job_id: int, out: str | None, digest: str | None) -> None:
-        """Remember where the output goes and, once written, the digest of what was written there."""
-        self._db.write(control.set_out, job_id, out, digest)
+    def set_out(self, job_id: int, out: str | None) -> None:
+        """Remember where the job's output goes."""
+        self._db.write(control.set_plain, job_id, out=out)
+
+    def remember_output(self, job_id: int, path: str, digest: str) -> None:
+        """Remember the digest of what the job wrote to `path`; a job may write to several."""
+        self._db.write(control.remember_output, job_id, path, digest)
 
     def output_digest(self, job_id: int, path: str) -> str | None:
         """The digest of what the job last wrote to `path`; None when it never did."""

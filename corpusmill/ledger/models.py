@@ -129,7 +129,6 @@ class Job(Base):
     first: Mapped[int | None] = mapped_column(BigInteger)
     out: Mapped[str | None]
     errors_out: Mapped[str | None]
-    out_digest: Mapped[str | None]
     detached: Mapped[bool]
     price_card: Mapped[Any | None] = mapped_column(Json)
     created_at: Mapped[float]

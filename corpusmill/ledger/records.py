@@ -245,7 +245,6 @@ class JobView:
     first: int | None
     out: str | None
     errors_out: str | None
-    out_digest: str | None
     detached: bool
     spec: JobSpec
     price_card: Mapping[str, Any] | None

@@ -6,10 +6,12 @@ cleaned up while the job still runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from corpusmill.ledger import encoding
 from corpusmill.ledger.database import Database
@@ -21,19 +23,32 @@ PAGE = 1_000
 
 def results(database: Database, job_id: int, states: Sequence[ItemState], after: int) -> Iterator[ResultRow]:
     """The items after number `after` that are in one of `states`, each as it stood when its page was read."""
-    while True:
-        page = database.read(_page, job_id, states, after)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].item_no
+    while (page := database.read(_page, job_id, frozenset(states), after)) is not None:
+        yield from page.rows
+        after = page.upto
 
 
-def _page(conn: Connection, job_id: int, states: Sequence[ItemState], after: int) -> list[ResultRow]:
-    collection = conn.execute(select(Job.collection_id).where(Job.id == job_id)).scalar_one()
-    wanted = (Item.job_id == job_id, Item.item_no > after, or_(*(_IS[state] for state in states)))
-    statement = _joined(collection).where(*wanted).order_by(Item.item_no).limit(PAGE)
-    return [_result_row(row) for row in conn.execute(statement)]
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Items up to number `upto`: at most `PAGE`, perhaps none."""
+
+    rows: list[ResultRow]
+    upto: int
+
+
+def _page(conn: Connection, job_id: int, states: Set[ItemState], after: int) -> _Page | None:
+    """The next page; None behind the last.
+
+    The numbers come first and then the joins between them: with a limit alone PostgreSQL likes to begin its joins at
+    the job's first item, for every page anew.
+    """
+    upto = conn.execute(_upto(job_id, states, after)).scalar_one()
+    if upto is None:
+        return None
+    collection_id = conn.execute(select(Job.collection_id).where(Job.id == job_id)).scalar_one()
+    wanted = (Item.job_id == job_id, *_within(Item.item_no, after, upto), or_(*(_IS[state] for state in states)))
+    statement = _joined(collection_id, after, upto).where(*wanted).order_by(Item.item_no)
+    return _Page([_result_row(row) for row in conn.execute(statement)], upto)
 
 
 _IS: dict[ItemState, ColumnElement[bool]] = {
@@ -43,10 +58,25 @@ _IS: dict[ItemState, ColumnElement[bool]] = {
 }
 
 
-def _joined(collection_id: int) -> Select[Any]:
+def _upto(job_id: int, states: Set[ItemState], after: int) -> Select[Any]:
+    """The last item number of the next page. Only items know of those that are open; else results are enough."""
+    table: type[Item | Result] = Item if "open" in states else Result
+    numbers = select(table.item_no).where(table.job_id == job_id, table.item_no > after)
+    if "open" not in states:
+        numbers = numbers.where(or_(*(_IS[state] for state in states)))
+    page = numbers.order_by(table.item_no).limit(PAGE).subquery()
+    return select(func.max(page.c.item_no))
+
+
+def _within(column: InstrumentedAttribute[int], after: int, upto: int) -> tuple[ColumnElement[bool], ...]:
+    return column > after, column <= upto
+
+
+def _joined(collection_id: int, after: int, upto: int) -> Select[Any]:
     chunk = and_(Chunk.collection_id == collection_id, Chunk.chunk_no == Item.chunk_no)
     document = and_(Document.collection_id == collection_id, Document.document_no == Chunk.document_no)
-    result = and_(Result.job_id == Item.job_id, Result.item_no == Item.item_no)
+    bounds = _within(Result.item_no, after, upto)
+    result = and_(Result.job_id == Item.job_id, Result.item_no == Item.item_no, *bounds)
     answer = and_(Answer.key == Item.key, Result.item_no.is_not(None), Result.error_class.is_(None))
     return (
         select(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpusmill import export as exports
+from corpusmill.embedded.place import place_of
 from corpusmill.endpoint import Limits
 from corpusmill.errors import UsageError
 from corpusmill.ledger.records import JobState, JobView, WorkerView
@@ -88,6 +89,12 @@ class Job:
     def pauses_when_left(self) -> bool:
         """Whether the job pauses when its last viewer leaves: without a fleet, unless it was ever detached."""
         return self._place.settings.embedded and not self.view.detached
+
+    @property
+    def embedded_log(self) -> Path | None:
+        """What the embedded machinery has to say; None in a fleet."""
+        settings = self._place.settings
+        return place_of(settings).log if settings.embedded else None
 
     def workers(self) -> list[WorkerView]:
         """All live workers, whether or not they can serve this job."""
@@ -203,7 +210,7 @@ class Job:
             ready=lambda place, digest: ledger.remember_output(view.id, str(place), digest),
         )
         if view.out != str(path):
-            ledger.set_out(view.id, str(path), None)
+            ledger.set_out(view.id, str(path))
         return written.paths
 
     def refuse_output(self, out: Path | None, errors_out: Path | None = None, *, force: bool = False) -> None:

@@ -134,7 +134,7 @@ class _Submission:
         """What may change from one command to the next without making another job."""
         terms = self._terms
         if terms.out is not None and job.out != str(terms.out):
-            self._ledger.set_out(job.id, str(terms.out), None)
+            self._ledger.set_out(job.id, str(terms.out))
         if terms.errors_out is not None and job.errors_out != str(terms.errors_out):
             self._ledger.set_errors_out(job.id, str(terms.errors_out))
         if terms.name is not None and job.name != terms.name:

@@ -111,7 +111,6 @@ def _jobs() -> None:
         sa.Column("first", sa.BigInteger(), nullable=True),
         sa.Column("out", sa.Text(), nullable=True),
         sa.Column("errors_out", sa.Text(), nullable=True),
-        sa.Column("out_digest", sa.Text(), nullable=True),
         sa.Column("detached", sa.Boolean(), nullable=False),
         sa.Column("price_card", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),

@@ -10,7 +10,7 @@ def job(job_id: int, *, detached: bool = False) -> JobView:
     return JobView(
         id=job_id, public_id=f"j_{job_id}", key=b"", name=None, kind="completion", model="m", provider="p",
         endpoint="e", key_fingerprint="f", state="running", reason=None, note=None, priority="normal", labels={},
-        budget_usd=None, first=None, out=None, errors_out=None, out_digest=None, detached=detached, spec=spec,
+        budget_usd=None, first=None, out=None, errors_out=None, detached=detached, spec=spec,
         price_card=None, created_at=0, committed_at=0, finished_at=None,
     )  # fmt: skip
 
