@@ -1,0 +1,1 @@
+"""The scheduler process: ticks, and the control tasks that they start."""

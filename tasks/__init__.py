@@ -1,0 +1,1 @@
+"""The Celery tasks that run shards: typed, a few lines each; what they do is in `workers`."""

@@ -1,0 +1,39 @@
+"""What a scheduler process holds open: the ledger, the app, and where this host's journals lie."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from corpusmill.app import App
+from corpusmill.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """The open parts; the control tasks find them by `current`."""
+
+    ledger: Ledger
+    app: App
+    journals: Path
+    lease_s: float
+
+    @property
+    def name(self) -> str:
+        """Who this is, where the ledger asks for a worker."""
+        return f"scheduler@{platform.node()}:{os.getpid()}"
+
+
+_current: list[Duty] = []
+
+
+def take_up(duty: Duty) -> None:
+    """Let the control tasks of this process use `duty`."""
+    _current[:] = [duty]
+
+
+def current() -> Duty:
+    """The duty of this process."""
+    return _current[0]

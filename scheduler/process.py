@@ -1,0 +1,67 @@
+"""A scheduler process: beat's ticks, and a solo worker of its own for the `control` queue.
+
+Shard workers never consume `control`: a tick would wait minutes behind their long shards.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from celery.beat import EmbeddedService
+
+from corpusmill.app import CONTROL, App, make_app
+from corpusmill.errors import CorpusmillError, SettingsError
+from corpusmill.ledger import Ledger
+from corpusmill.settings import Settings
+from scheduler import duty, ticks
+from workers import logs, parent
+
+
+def main() -> int:
+    """Be a scheduler until told to stop; returns the exit code."""
+    logs.configure()
+    try:
+        return _run(Settings.load())
+    except CorpusmillError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _run(settings: Settings) -> int:
+    app = make_app(settings)
+    if settings.database_url is None:
+        raise SettingsError("a scheduler needs a database", next_step="set CORPUSMILL_DATABASE_URL")
+    app.conf.beat_schedule = ticks.timetable()
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger.open(settings.database_url))
+        duty.take_up(duty.Duty(ledger, app, settings.home / "journal", settings.lease_s))
+        beat = _beat(app)
+        stack.callback(beat.join, 5)
+        stack.callback(beat.service.stop)
+        parent.listen()
+        return _serve(app)
+
+
+def _beat(app: App) -> Any:
+    """Beat in a thread, without the file in which it would keep when it last ticked: a tick missed is no loss."""
+    beat = EmbeddedService(app, thread=True, scheduler_cls="celery.beat:Scheduler")
+    beat.start()
+    return beat
+
+
+def _serve(app: App) -> int:
+    worker = app.Worker(
+        hostname=f"scheduler-{os.getpid()}@{platform.node()}",
+        pool="solo",
+        concurrency=1,
+        queues=[CONTROL],
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)

@@ -1,0 +1,62 @@
+"""The control tasks and when they tick. Each is harmless when two run at once, or when one is missed.
+
+A tick expires when the next one is due: after a pause of the scheduler there is one of each to do, not a heap.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import shared_task
+
+from corpusmill import feed as feeding
+from corpusmill.app import CONTROL
+from corpusmill.errors import CorpusmillError
+from scheduler import duty
+from workers.upkeep import adopt_all
+
+log = logging.getLogger(__name__)
+
+FEED_S = 1.0
+RECONCILE_S = 5.0
+ADOPT_S = 5.0
+
+
+@shared_task(name="control.feed")  # type: ignore[untyped-decorator]
+def feed() -> int:
+    """Put shards on the queues; returns how many."""
+    here = duty.current()
+    return _quietly(lambda: feeding.feed(here.ledger, here.app))
+
+
+@shared_task(name="control.reconcile")  # type: ignore[untyped-decorator]
+def reconcile() -> int:
+    """Send lost shards again; returns how many were fed."""
+    here = duty.current()
+    return _quietly(lambda: feeding.reconcile(here.ledger, here.app))
+
+
+@shared_task(name="control.adopt")  # type: ignore[untyped-decorator]
+def adopt() -> int:
+    """Commit what dead processes of this host left in their journals; returns the number of batches."""
+    here = duty.current()
+    return _quietly(lambda: adopt_all(here.ledger, here.journals, worker_id=here.name, lease_s=here.lease_s))
+
+
+def timetable() -> dict[str, dict[str, Any]]:
+    """Beat's table."""
+    times = {"control.feed": FEED_S, "control.reconcile": RECONCILE_S, "control.adopt": ADOPT_S}
+    return {
+        name: {"task": name, "schedule": seconds, "options": {"queue": CONTROL, "expires": seconds}}
+        for name, seconds in times.items()
+    }
+
+
+def _quietly(what: Any) -> int:
+    """A ledger or broker that is away is worth a line; the next tick tries again."""
+    try:
+        return int(what())
+    except CorpusmillError as error:
+        log.warning("tick put off: %s", error.what)
+        return 0

@@ -1,0 +1,13 @@
+"""`python -P -m workers`: one worker process."""
+
+from __future__ import annotations
+
+import sys
+
+from corpusmill import _entry
+
+_entry.isolate()
+
+from workers.process import main  # noqa: E402  # after isolate(): the path has to be ours first
+
+sys.exit(main())

@@ -1,0 +1,97 @@
+"""Usage rows: what one attempt may cost before it is sent, and what it did cost afterwards.
+
+One row a job: a pack over several jobs is one attempt, its tokens are split so that the rows add up to the bill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from corpusmill.ledger.records import ShardRef, Usage
+from corpusmill.llm.usage import Tokens
+from workers.held import Unit
+from workers.jobs import RunningJob
+from workers.shares import shares
+from workers.work import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a reply is billed as: the model and tier that were served, tokens, and where the reply came from."""
+
+    model: str
+    tier: str | None
+    tokens: Tokens
+    request_id: str | None
+    latency_s: float | None
+
+
+def new_rows(attempt_id: bytes, units: Sequence[Unit], facts: Facts, provider: str) -> list[Usage]:
+    """The rows to keep should the outcome of a call never be known: estimates, outcome `unknown`."""
+    rows = []
+    for job, ref, count, tokens in _by_job(units, facts.prompt_tokens):
+        output = job.expected_output(facts.max_output)
+        rows.append(
+            Usage(
+                attempt_id=attempt_id,
+                ref=ref,
+                provider=provider,
+                model=job.run.spec.model,
+                tier=None,
+                items=count,
+                prompt_tokens=tokens,
+                cached_tokens=0,
+                completion_tokens=output,
+                reasoning_tokens=0,
+                usd=job.estimate(tokens, output),
+                outcome="unknown",
+            )
+        )
+    return rows
+
+
+def billed_rows(rows: Sequence[Usage], units: Sequence[Unit], bill: Bill) -> list[Usage]:
+    """The same rows as the reply is billed: outcome `paid`."""
+    jobs = {job.run.id: (job, tokens) for job, _, _, tokens in _by_job(units, bill.tokens.prompt)}
+    latency_ms = None if bill.latency_s is None else round(bill.latency_s * 1000)
+    billed = []
+    for row in rows:
+        job, prompt = jobs[row.ref.job_id]
+        tokens = replace(bill.tokens, prompt=prompt) if len(rows) > 1 else bill.tokens
+        billed.append(
+            replace(
+                row,
+                model=bill.model or row.model,
+                tier=bill.tier,
+                prompt_tokens=tokens.prompt,
+                cached_tokens=tokens.cached,
+                cache_write_tokens=tokens.cache_write,
+                completion_tokens=tokens.completion,
+                reasoning_tokens=tokens.reasoning,
+                usd=job.cost(bill.tier, tokens),
+                outcome="paid",
+                request_id=bill.request_id,
+                latency_ms=latency_ms,
+            )
+        )
+    return billed
+
+
+def total_usd(rows: Sequence[Usage]) -> Decimal:
+    """What the rows cost together; unpriced ones count as nothing."""
+    return sum((row.usd for row in rows if row.usd is not None), Decimal(0))
+
+
+def _by_job(units: Sequence[Unit], tokens: int) -> Iterator[tuple[RunningJob, ShardRef, int, int]]:
+    """For each job among the units: the job, the shard that stands for it, its items, and its share of `tokens`."""
+    if len(units) == 1:
+        yield units[0].shard.job, units[0].shard.ref, 1, tokens
+        return
+    jobs: dict[int, list[Unit]] = {}
+    for unit in units:
+        jobs.setdefault(unit.shard.job.run.id, []).append(unit)
+    weights = [sum(unit.item.tokens for unit in own) for own in jobs.values()]
+    for own, share in zip(jobs.values(), shares(tokens, weights), strict=True):
+        yield own[0].shard.job, own[0].shard.ref, len(own), share

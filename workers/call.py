@@ -1,0 +1,131 @@
+"""One call, and what it cost and brought: noted before, booked after, whatever becomes of the job meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+
+from corpusmill.errors import DiskFull
+from corpusmill.ledger.records import ItemResult, Usage
+from corpusmill.llm.client import Reply
+from corpusmill.llm.errors import CallError
+from workers.accounts import Bill, billed_rows, new_rows, total_usd
+from workers.admission import Ticket
+from workers.dispatch import Dispatch
+from workers.work import Reading, Work
+
+
+class Call:
+    """One attempt at a request that was admitted. `number` counts the calls for these units from 1."""
+
+    def __init__(self, dispatch: Dispatch, work: Work, ticket: Ticket, *, provider: str, number: int) -> None:
+        self._dispatch, self._work, self._ticket = dispatch, work, ticket
+        self._number = number
+        self._attempt_id = os.urandom(16)
+        self._rows: Sequence[Usage] = new_rows(self._attempt_id, ticket.units, ticket.facts, provider)
+        self.member, self.under_way = ticket.member, False
+
+    async def make(self) -> None:
+        """Send it, validate the reply, and book both.
+
+        Raises:
+            CallError: it brought no usable answer; booked all the same.
+            DiskFull: the journal cannot note it, so it was not sent.
+        """
+        body = self._work.body(self._ticket.units, self._ticket.member.endpoint)
+        self._depart()
+        try:
+            reply = await self._ticket.member.client.call(self._work.path, body)
+        except CallError as error:
+            self._book_failure(error, None)
+            raise
+        except asyncio.CancelledError:
+            # Cut off from this side: the worker has to end now.
+            self._book_unknown()
+            raise
+        finally:
+            self.under_way = False
+            self._ticket.member.under_way -= 1
+            self._dispatch.metrics.returned()
+        self._read(reply)
+
+    def _depart(self) -> None:
+        try:
+            self._dispatch.departs(self._attempt_id, self._rows)
+        except DiskFull:
+            self._ticket.unused()
+            raise
+        self.under_way = True
+        self._ticket.member.under_way += 1
+        for shard, item in self._ticket.units:
+            shard.take_off(item)
+
+    def _read(self, reply: Reply) -> None:
+        try:
+            reading = self._work.read(reply.body, self._ticket.units)
+        except CallError as error:
+            error.request_id = error.request_id or reply.request_id
+            self._book_failure(error, reply)
+            raise
+        self._book_success(reply, reading)
+
+    def _book_success(self, reply: Reply, reading: Reading) -> None:
+        ticket, tokens = self._ticket, reading.tokens
+        rows = self._billed(Bill(reading.model, reading.tier, tokens, reply.request_id, reply.latency_s))
+        results = [
+            ItemResult(
+                ref=shard.ref, item_no=item.item_no, key=item.key, attempts=self._number, request_id=reply.request_id
+            )
+            for shard, item in ticket.units
+        ]
+        self._dispatch.paid(self._attempt_id, rows[0].ref, rows, reading.answers, results)
+        ticket.gate.settle(ticket.grant, reply.headers, tokens.prompt + tokens.completion)
+        ticket.settle_money(total_usd(rows))
+        ticket.member.reached()
+        for shard, item in ticket.units:
+            shard.job.saw_output(tokens.completion)
+            shard.counts["succeeded"] += 1
+            shard.land(item, settled=True)
+
+    def _book_failure(self, error: CallError, reply: Reply | None) -> None:
+        cost = self._book_cost(error, reply)
+        self._ticket.settle_money(cost)
+        self._tell_limiter(error, reply)
+        self._dispatch.metrics.refused[error.failure_class] += 1
+        self._land()
+
+    def _book_cost(self, error: CallError, reply: Reply | None) -> Decimal:
+        """Write what a failed call costs, as far as that is known."""
+        ref = self._rows[0].ref
+        if error.outcome == "unpaid":
+            self._dispatch.unpaid(self._attempt_id, ref)
+            return Decimal(0)
+        if error.outcome == "paid" and error.billed is not None:
+            billed, latency_s = error.billed, reply.latency_s if reply else None
+            rows = self._billed(Bill(billed.model, billed.tier, billed.tokens, error.request_id, latency_s))
+            self._dispatch.paid(self._attempt_id, ref, rows)
+            return total_usd(rows)
+        self._dispatch.unknown(self._attempt_id, ref, self._rows)
+        return total_usd(self._rows)
+
+    def _book_unknown(self) -> None:
+        self._dispatch.unknown(self._attempt_id, self._rows[0].ref, self._rows)
+        self._ticket.settle_money(total_usd(self._rows))
+        self._ticket.gate.settle(self._ticket.grant, None, None)
+        self._land()
+
+    def _billed(self, bill: Bill) -> list[Usage]:
+        return billed_rows(self._rows, self._ticket.units, bill)
+
+    def _tell_limiter(self, error: CallError, reply: Reply | None) -> None:
+        headers = reply.headers if reply is not None else error.headers
+        used = error.billed.tokens.prompt + error.billed.tokens.completion if error.billed is not None else None
+        self._ticket.gate.settle(self._ticket.grant, headers or None, used)
+        if error.failure.slows is not None:
+            self._ticket.gate.penalty(error.retry_after_s, error.failure.slows)
+
+    def _land(self) -> None:
+        for shard, item in self._ticket.units:
+            shard.land(item, settled=False)

@@ -1,0 +1,183 @@
+"""One request on its way to its end: admitted, called; made again, taken apart, failed or given up.
+
+1. It waits for its turn, a place in the window, money where there is a budget, and the limiter's leave.
+2. It is called; what that cost and brought is booked.
+3. A failure is made again as the policy says; a pack with a bad text is taken apart; what concerns the key, the
+   account or every item alike goes to the breaker; what is left is the item's own failure and is written.
+While it waits it can be called off at any moment; while it is called it is left alone, since it is paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from corpusmill.errors import DiskFull
+from corpusmill.limits import LimiterParked, RequestTooLarge
+from corpusmill.llm import packs
+from corpusmill.llm.errors import CallError
+from corpusmill.llm.retry import RetryLater, with_retries
+from workers.admission import GivenUp, Ticket, admitted
+from workers.call import Call
+from workers.dispatch import Dispatch
+from workers.held import Unit
+from workers.lane import Member
+from workers.purse import OverBudget, ShardLost
+from workers.stream import HANDFUL, Stream
+from workers.work import Work
+
+log = logging.getLogger(__name__)
+
+# A dead endpoint is found out by ten failed connections: with one item they should not take minutes.
+LONGEST_RECONNECT_S = 2.0
+AFTER_A_CRASH_S = 30.0
+
+
+class Delivery:
+    """One request, from the first wait to the last result. Used on the loop only."""
+
+    def __init__(self, dispatch: Dispatch, stream: Stream, work: Work, units: Sequence[Unit]) -> None:
+        self._dispatch, self._stream, self._work = dispatch, stream, work
+        self._units = tuple(units)
+        self._call: Call | None = None
+        self._calls = 0
+        self._last_error: CallError | None = None
+        stream.deliveries.add(self)
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    def reconsider(self) -> None:
+        """Stop waiting if nobody wants the request any more; a call under way is left to end."""
+        calling = self._call is not None and self._call.under_way
+        if not calling and not any(unit.shard.wants(unit.item) for unit in self._units):
+            self.task.cancel()
+
+    def abandon(self) -> None:
+        """End even a call under way: its outcome stays unknown."""
+        self.task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._deliver(self._units)
+        except asyncio.CancelledError:
+            log.debug("request called off units=%d", len(self._units))
+        except Exception as error:  # a mistake of ours must not leave a shard waiting for ever
+            self._crashed(error)
+        finally:
+            self._stream.deliveries.discard(self)
+        if self._stream.quiet:
+            await self._dispatch.breaker.decide(self._stream)
+
+    def _crashed(self, error: Exception) -> None:
+        # The frames without the exception's text, which might quote what was sent.
+        where = (Exception, Exception(), error.__traceback__)
+        log.error("request crashed error=%s", type(error).__name__, exc_info=where)
+        for unit in self._units:
+            unit.shard.halt("crashed", retry_in_s=AFTER_A_CRASH_S)
+
+    async def _deliver(self, units: Sequence[Unit]) -> None:
+        """Bring these units to their end."""
+        self._units, self._calls = tuple(units), 0
+        try:
+            await with_retries(self._try, self._dispatch.retry, sleep=self._rest)
+        except CallError as error:
+            await self._failed(error)
+        except RequestTooLarge:
+            await self._failed(CallError("too_large", detail="more tokens than the limit grants in a minute"))
+        except GivenUp:
+            return
+        except (LimiterParked, RetryLater, OverBudget, ShardLost, DiskFull) as error:
+            await self._held_up(error)
+
+    async def _held_up(self, error: Exception) -> None:
+        """It is nobody's failure, but no call may be made: its shards go back, or its jobs pause."""
+        match error:
+            case LimiterParked() | RetryLater():
+                for unit in self._units:
+                    unit.shard.halt("parked", retry_in_s=error.wait_s)
+            case OverBudget():
+                await self._dispatch.breaker.over_budget(self._units[0].shard.job.run)
+            case ShardLost():
+                self._units[0].shard.halt("lost")
+            case DiskFull():
+                await self._dispatch.breaker.disk_full(error.what)
+
+    # --- one try ------------------------------------------------------------------------------------------------
+
+    async def _try(self) -> None:
+        async with (
+            self._stream.probation.call(),
+            admitted(self._dispatch, self._stream, self._work, self._wanted) as ticket,
+        ):
+            try:
+                await self._make(ticket)
+            except CallError as error:
+                self._last_error = error
+                await self._note_reached(ticket.member, error)
+                raise
+        if not self._stream.proved:
+            for each in self._stream.prove():
+                self._dispatch.fail(each.units, each.error)
+
+    async def _make(self, ticket: Ticket) -> None:
+        self._units = ticket.units
+        self._calls += 1
+        pool = len(self._stream.lane.members) > 1
+        provider = ticket.member.endpoint.name if pool else ticket.units[0].shard.job.run.provider
+        self._call = Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls)
+        await self._call.make()
+
+    async def _note_reached(self, member: Member, error: CallError) -> None:
+        if error.failure_class != "connection":
+            member.reached()
+        elif member.missed():
+            await self._dispatch.breaker.shut(self._stream.lane, member, "endpoint", error)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait between two tries, unless nobody wants another."""
+        self._wanted()
+        if self._last_error is not None and self._last_error.failure_class == "connection":
+            seconds = min(seconds, LONGEST_RECONNECT_S)
+        await asyncio.sleep(seconds)
+
+    def _wanted(self) -> tuple[Unit, ...]:
+        """The units that may still be sent.
+
+        Raises:
+            GivenUp: there is none.
+        """
+        wanted = tuple(unit for unit in self._units if unit.shard.wants(unit.item))
+        if not wanted:
+            raise GivenUp
+        return wanted
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    async def _failed(self, error: CallError) -> None:
+        """No further try: take the pack apart, tell the breaker, or write the failure."""
+        units = self._units
+        if error.action == "pause":
+            await self._refused_outright(error)
+            return
+        smaller = packs.parts(error, units)
+        if smaller:
+            for part in smaller:
+                await self._deliver(part)
+        elif error.action == "stop" and not self._stream.proved:
+            self._stream.withhold(units, error)
+            if self._stream.withheld_items >= HANDFUL:
+                await self._dispatch.breaker.decide(self._stream)
+        else:
+            self._dispatch.fail(units, error)
+
+    async def _refused_outright(self, error: CallError) -> None:
+        """The key, the account or the way there is of no use: nothing is tried again, but at another member."""
+        lane, member = self._stream.lane, self._called
+        if error.failure.pauses is not None and member is not None:
+            await self._dispatch.breaker.shut(lane, member, error.failure.pauses, error)
+        if lane.choose() is not None:
+            await self._deliver(self._units)
+
+    @property
+    def _called(self) -> Member | None:
+        return self._call.member if self._call is not None else None

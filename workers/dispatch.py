@@ -1,0 +1,95 @@
+"""What every request of this process passes: the window, the journal and the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from corpusmill.ledger.records import Answer, Batch, ItemResult, ShardRef, Usage
+from corpusmill.llm.errors import CallError
+from corpusmill.settings import Retry
+from workers.held import Unit
+from workers.journal import Journal
+from workers.metrics import Metrics
+from workers.writer import Writer
+
+if TYPE_CHECKING:
+    from workers.breaker import Breaker
+
+log = logging.getLogger(__name__)
+
+CLEAR_POLL_S = 0.05
+
+
+class Dispatch:
+    """Shared by all deliveries. Used on the loop only."""
+
+    def __init__(self, *, window: int, retry: Retry, journal: Journal, writer: Writer, metrics: Metrics) -> None:
+        self.window = asyncio.Semaphore(window)
+        self.retry, self.metrics = retry, metrics
+        self.breaker: Breaker
+        self._journal, self._writer = journal, writer
+
+    def close(self, timeout_s: float) -> None:
+        """Write what there is, and let go of the journal; what could not be written is adopted from it. Blocks."""
+        if not self._writer.close(timeout_s):
+            log.warning("not everything is written; the journal keeps it")
+        self._journal.close()
+
+    async def clear(self) -> None:
+        """Wait until what comes back could be written: the ledger keeps up, and our leases are fresh."""
+        while self._writer.full or self._writer.stale:  # noqa: ASYNC110  # told by another thread
+            await asyncio.sleep(CLEAR_POLL_S)
+
+    def departs(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
+        """Note in the journal that a call begins.
+
+        Raises:
+            DiskFull: it cannot be noted, so the call must not be made.
+        """
+        self._journal.sent(attempt_id, estimates)
+        self.metrics.departed()
+
+    def unpaid(self, attempt_id: bytes, ref: ShardRef) -> None:
+        """The call cost nothing."""
+        self._journal.void(attempt_id)
+        self._writer.submit(Batch(sent={ref: 1}), attempts=(attempt_id,))
+
+    def unknown(self, attempt_id: bytes, ref: ShardRef, estimates: Sequence[Usage]) -> None:
+        """Nobody knows whether the call is billed: its estimates stand."""
+        self._writer.submit(Batch(sent={ref: 1}, usage=estimates), attempts=(attempt_id,))
+
+    def paid(
+        self,
+        attempt_id: bytes,
+        ref: ShardRef,
+        usage: Sequence[Usage],
+        answers: Sequence[Answer] = (),
+        results: Sequence[ItemResult] = (),
+    ) -> None:
+        """A reply that is billed: into the journal at once, into the ledger with the next commit."""
+        self._journal.reply(attempt_id, answers, results, usage)
+        self._writer.submit(Batch(answers=answers, results=results, usage=usage, sent={ref: 1}), attempts=(attempt_id,))
+        self.metrics.succeeded += len(results)
+
+    def fail(self, units: Iterable[Unit], error: CallError) -> None:
+        """Write that these items failed, and why: the class and a redacted line."""
+        results = [
+            ItemResult(
+                ref=shard.ref,
+                item_no=item.item_no,
+                key=None,
+                error_class=error.failure_class,
+                error=error.message,
+                attempts=error.attempts,
+                request_id=error.request_id,
+            )
+            for shard, item in units
+        ]
+        self._writer.submit(Batch(results=results))
+        self.metrics.failed[error.failure_class] += len(results)
+        for shard, item in units:
+            shard.counts["failed"] += 1
+            shard.land(item, settled=True)

@@ -1,0 +1,55 @@
+"""What this process knows of a job whose shards it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from corpusmill.ledger.records import JobRun
+from corpusmill.llm.usage import Tokens
+from corpusmill.prices import PriceCard
+
+# Taken for the length of an answer while none has been seen and the request sets no limit.
+ASSUMED_OUTPUT = 4_096
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """A job, its price card, and the longest answer seen in it (tokens; 0: none yet)."""
+
+    run: JobRun
+    card: PriceCard | None
+    largest_output: int = 0
+
+    @classmethod
+    def of(cls, run: JobRun, *, largest_output: int = 0) -> RunningJob:
+        """The job as the ledger gives it."""
+        return cls(run, PriceCard.from_json(run.price_card) if run.price_card else None, largest_output)
+
+    def expected_output(self, cap: int | None) -> int:
+        """Tokens that an answer may have: the request's own limit, else the longest seen, else an assumption."""
+        if self.run.spec.kind == "embedding":
+            return 0
+        return cap if cap is not None else self.largest_output or ASSUMED_OUTPUT
+
+    def estimate(self, prompt_tokens: int, output_tokens: int) -> Decimal | None:
+        """USD that a call may cost at most; None: the model is unpriced."""
+        if self.card is None:
+            return None
+        return self.card.estimate(prompt_tokens, output_tokens, tier=self.run.spec.options.get("service_tier"))
+
+    def cost(self, tier: str | None, tokens: Tokens) -> Decimal | None:
+        """USD that a call cost at the tier that was served; None: not known."""
+        if self.card is None:
+            return None
+        return self.card.cost(
+            tier,
+            prompt=tokens.prompt,
+            cached=tokens.cached,
+            cache_write=tokens.cache_write,
+            completion=tokens.completion,
+        )
+
+    def saw_output(self, tokens: int) -> None:
+        """Remember the length of an answer."""
+        self.largest_output = max(self.largest_output, tokens)

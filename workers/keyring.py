@@ -1,0 +1,87 @@
+"""The providers that this process can call: those it is configured with, and those handed to it while it runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from corpusmill.endpoint import Endpoint
+from corpusmill.errors import SettingsError
+from corpusmill.settings import Provider, Settings
+
+log = logging.getLogger(__name__)
+
+Lane = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A provider's key has changed: jobs bound to the old fingerprint go on under the new one."""
+
+    endpoint: str
+    old: str
+    new: str
+
+
+class Keyring:
+    """Providers with their keys; used from several threads. Keys stay in this process.
+
+    A lane is an (endpoint, key fingerprint) pair, as jobs are bound to it.
+    """
+
+    def __init__(self, settings: Settings, salt: bytes) -> None:
+        self._settings, self._salt = settings, salt
+        self._lock = threading.Lock()
+        self._lanes: dict[str, Lane] = {}
+        self.refresh()
+
+    def add(self, message: Mapping[str, Any]) -> None:
+        """Take over a provider from the supervisor's pipe, or a new key for one that is known.
+
+        Raises:
+            SettingsError: this is no provider.
+        """
+        fields = {name: value for name, value in message.items() if name != "provider"}
+        try:
+            name, provider = str(message["provider"]), Provider(**fields)
+        except (KeyError, ValidationError):
+            # Without the cause: it shows the fields, and a key is one of them.
+            raise SettingsError("the supervisor sent something that is no provider") from None
+        with self._lock:
+            self._settings = self._settings.with_providers({name: provider})
+
+    def refresh(self) -> list[Rotation]:
+        """Look at every key again; returns those that have changed since the last time."""
+        with self._lock:
+            before, self._lanes = self._lanes, self._read()
+            pairs = [(before[name], lane) for name, lane in self._lanes.items() if name in before]
+        return [Rotation(new[0], old[1], new[1]) for old, new in pairs if old[0] == new[0] and old[1] != new[1]]
+
+    def holds(self) -> frozenset[Lane]:
+        """The lanes that this process can serve, as of the last refresh."""
+        with self._lock:
+            return frozenset(self._lanes.values())
+
+    def endpoints(self, lane: Lane) -> tuple[Endpoint, ...]:
+        """Where calls of a lane may go: one endpoint, or the members of a pool; empty when it is not held."""
+        with self._lock:
+            for name, held in self._lanes.items():
+                if held == lane:
+                    return self._settings.endpoints(name)
+        return ()
+
+    def _read(self) -> dict[str, Lane]:
+        lanes = {}
+        for name in self._settings.providers:
+            try:
+                lanes[name] = self._settings.lane(name, self._salt)
+                self._settings.endpoints(name)
+            except SettingsError as error:
+                lanes.pop(name, None)
+                log.warning("provider left out provider=%s reason=%s", name, error.what)
+        return lanes

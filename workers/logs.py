@@ -1,0 +1,23 @@
+"""Logs of worker and scheduler processes, to stderr: one line an event, our own from INFO and Celery's from WARNING."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from celery import signals
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def configure() -> None:
+    """Set logging up, and keep Celery from doing it its own way."""
+    logging.basicConfig(level=logging.WARNING, format=FORMAT, stream=sys.stderr)
+    for ours in ("corpusmill", "workers", "tasks", "scheduler"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    # A receiver, whatever it does, is what tells Celery that logging is configured.
+    signals.setup_logging.connect(_already_done, weak=False)
+
+
+def _already_done(**_: object) -> None:
+    """Nothing."""

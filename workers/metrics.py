@@ -1,0 +1,42 @@
+"""What this process has done, counted since it started; shown by `celery inspect stats` and logged once a minute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counters of one worker process; numbers only, no ids and no texts."""
+
+    shards: int = 0
+    sent: int = 0
+    in_flight: int = 0
+    peak_in_flight: int = 0
+    succeeded: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def departed(self) -> None:
+        """A call has begun."""
+        self.sent += 1
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+
+    def returned(self) -> None:
+        """A call is over."""
+        self.in_flight -= 1
+
+    def as_json(self) -> dict[str, Any]:
+        """For Celery's statistics."""
+        return {
+            "shards": self.shards,
+            "sent": self.sent,
+            "in_flight": self.in_flight,
+            "peak_in_flight": self.peak_in_flight,
+            "succeeded": self.succeeded,
+            "failed": dict(self.failed),
+            "calls_failed": dict(self.refused),
+        }

@@ -1,0 +1,45 @@
+"""The pipe to the supervisor that started this process: keys come by it, and its end is our end.
+
+Only a process with CORPUSMILL_CHILD=1 listens. Each line is one provider as JSON, key included: a pipe between two
+processes of one user is the one way that keys take.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from corpusmill.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+MARK = "CORPUSMILL_CHILD"
+
+
+def listen(take: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """Hand each line to `take` from a thread; when the pipe closes, end as on SIGTERM. Nothing without a supervisor."""
+    if os.environ.get(MARK):
+        threading.Thread(target=_listen, args=(take,), name="parent", daemon=True).start()
+
+
+def _listen(take: Callable[[dict[str, Any]], None] | None) -> None:
+    for line in sys.stdin.buffer:
+        if take is not None:
+            _hand_over(line, take)
+    log.info("the supervisor is gone: ending")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _hand_over(line: bytes, take: Callable[[dict[str, Any]], None]) -> None:
+    try:
+        take(orjson.loads(line))
+    except (orjson.JSONDecodeError, TypeError, SettingsError) as error:
+        # The type alone: the line holds a key.
+        log.error("not understood from the supervisor error=%s", type(error).__name__)

@@ -1,0 +1,44 @@
+"""The first calls of a kind are few, until one has succeeded.
+
+A wrong key, a missing model or a parameter that the endpoint refuses would otherwise cost a whole window of calls
+before the first answer says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+PROBES = 5
+
+
+class Probation:
+    """Lets at most `probes` calls be under way until `pass_` is called, then any number."""
+
+    def __init__(self, probes: int = PROBES) -> None:
+        self.passed = False
+        self._free = probes
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[None]:
+        """Hold one of the probes for as long as the block takes; free once passed."""
+        while not self.passed and self._free <= 0:
+            await self._changed.wait()
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+            self._wake()
+
+    def pass_(self) -> None:
+        """A call has succeeded: no more holding back."""
+        if not self.passed:
+            self.passed = True
+            self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,83 @@
+"""A worker process: Celery's worker on the asyncio pool, around one runtime.
+
+SIGTERM: nothing more is claimed or sent, calls in flight get `grace_s` to land, everything is written, exit 0.
+A second SIGTERM cuts the calls in flight off. SIGQUIT is Celery's cold shutdown: the same without grace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from celery import signals
+
+from corpusmill.app import SHARD_QUEUES, App, make_app
+from corpusmill.errors import CorpusmillError
+from corpusmill.settings import Settings
+from workers import logs, parent
+from workers import loop as loops
+from workers.runtime import SLOTS, Runtime, open_runtime
+
+POOLS = {"asyncio": "workers.asyncpool:TaskPool", "solo": "solo"}
+# By name: `tasks` stands above `workers`.
+TASKS = ("tasks.completion", "tasks.embedding")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Be a worker until told to stop; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logs.configure()
+    try:
+        return _run(Settings.load(), options.pool)
+    except CorpusmillError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="workers", description="A corpusmill worker process.")
+    parser.add_argument("--pool", choices=POOLS, default="asyncio", help="solo: one shard at a time, for debugging")
+    return parser
+
+
+def _run(settings: Settings, pool: str) -> int:
+    app = make_app(settings)
+    slots = 1 if pool == "solo" else SLOTS
+    with ExitStack() as stack:
+        thread = loops.current()
+        stack.callback(thread.stop)
+        opened = open_runtime(settings, slots=slots)
+        runtime = thread.run(opened.__aenter__())
+        stack.callback(lambda: thread.run(opened.__aexit__(None, None, None)))
+        _drain_on_signals(runtime, thread)
+        parent.listen(runtime.learn)
+        return _serve(app, pool, slots, runtime)
+
+
+def _drain_on_signals(runtime: Runtime, thread: loops.LoopThread) -> None:
+    """Celery handles the signals and tells; the drain has to begin before it waits for its pool."""
+
+    def shutting_down(**_: Any) -> None:
+        thread.call(runtime.drain)
+
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+
+
+def _serve(app: App, pool: str, slots: int, runtime: Runtime) -> int:
+    worker = app.Worker(
+        hostname=f"worker-{os.getpid()}@{platform.node()}",
+        pool=POOLS[pool],
+        concurrency=slots,
+        include=list(TASKS),
+        queues=list(SHARD_QUEUES),
+        quiet=True,
+        # No need to talk to other workers: SQL knows who is alive.
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)

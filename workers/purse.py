@@ -1,0 +1,88 @@
+"""Money set aside before it is spent, so that a budget holds over the whole fleet.
+
+The ledger keeps the one account of a job. A shard fetches from it for several calls at once, since each fetch locks
+the job's row. What a call really cost moves from reserved to spent when its usage row is written; the rest of its
+estimate stays in the purse for the next call, and goes back when the shard ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+
+from corpusmill.ledger.records import Reservation
+
+# Calls that one fetch is meant for.
+CALLS_A_FETCH = 16
+WAIT_S = 0.5
+
+
+class OverBudget(Exception):
+    """The job's budget does not cover one more call."""
+
+
+class ShardLost(Exception):
+    """The shard is somebody else's by now."""
+
+
+class Purse:
+    """A shard's share of its job's budget. Used on the loop only.
+
+    `reserve` asks the ledger: `ok`, set aside; `wait`, only what others have set aside is in the way, and they may
+    need less; `over`, it would exceed the budget whatever they do. `give_back` gives all of this shard's back.
+    """
+
+    def __init__(
+        self, reserve: Callable[[Decimal], Awaitable[Reservation]], give_back: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._reserve, self._give_back = reserve, give_back
+        self._free = Decimal(0)
+        self._under_way = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._returned = asyncio.Event()
+
+    async def take(self, usd: Decimal) -> None:
+        """Have `usd` for one call; `settle` has to follow.
+
+        Raises:
+            OverBudget: the budget does not cover it.
+            ShardLost: the lease is over.
+        """
+        async with self._one_at_a_time:
+            while self._free < usd:
+                await self._fetch(usd)
+            self._free -= usd
+            self._under_way += 1
+
+    def settle(self, usd: Decimal, *, cost: Decimal) -> None:
+        """The call that took `usd` is over and has cost `cost` (0: it was not made, or is not billed)."""
+        self._under_way -= 1
+        self._free += usd - cost
+        self._returned.set()
+
+    async def _fetch(self, usd: Decimal) -> None:
+        missing = usd - self._free
+        for amount in (missing + usd * (CALLS_A_FETCH - 1), missing):
+            answer = await self._reserve(amount)
+            if answer == "ok":
+                self._free += amount
+                return
+        if answer == "over":
+            raise OverBudget
+        if answer == "lost":
+            raise ShardLost
+        await self._make_room()
+
+    async def _make_room(self) -> None:
+        """Wait for a call of ours that needs less, or for others; two purses must not wait for each other's rest."""
+        if not self._under_way and self._free:
+            self._free = Decimal(0)
+            await self._give_back()
+            return
+        self._returned.clear()
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._returned.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,89 @@
+"""Which lane and stream a claimed shard belongs to; both are kept between shards, with what they have learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from corpusmill.endpoint import Endpoint
+from corpusmill.ledger.records import JobRun
+from corpusmill.limits import Limiter
+from corpusmill.llm.pool import ClientPool
+from workers import keyring
+from workers.completions import Completions, Requests
+from workers.dispatch import Dispatch
+from workers.embeddings import Embeddings
+from workers.lane import Lane
+from workers.outlets import InPacks, Outlet, Singly
+from workers.stream import Stream
+from workers.work import Work
+
+# Streams without a shard are forgotten when there are more than these.
+KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A stream and how its units are sent."""
+
+    stream: Stream
+    outlet: Outlet
+
+
+class Routes:
+    """Lanes and streams of this process. Used on the loop only. `turns`: see `Stream`."""
+
+    def __init__(self, dispatch: Dispatch, clients: ClientPool, limiter: Limiter, *, salt: bytes, turns: int) -> None:
+        self._dispatch, self._clients, self._limiter = dispatch, clients, limiter
+        self._salt, self._turns = salt, turns
+        self._lanes: dict[keyring.Lane, Lane] = {}
+        self._routes: dict[Hashable, Route] = {}
+
+    def lane(self, run: JobRun, endpoints: Sequence[Endpoint]) -> Lane:
+        """The lane of a job, open on these endpoints: that the job could be claimed means that it may go on."""
+        key = (run.spec.endpoint, run.key_fingerprint)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key, self._salt, self._clients, self._limiter)
+        lane.open(endpoints)
+        return lane
+
+    def route(self, run: JobRun, lane: Lane) -> Route:
+        """The stream of a job, and its outlet. A stream whose shards were all stopped begins anew."""
+        key = _stream_of(run, lane.key)
+        route = self._routes.get(key)
+        if route is None or route.stream.lane is not lane:
+            self._forget()
+            route = self._routes[key] = self._new(run, lane)
+        return route
+
+    def streams(self) -> list[Stream]:
+        """All streams, those without shards too."""
+        return [route.stream for route in self._routes.values()]
+
+    def drop(self, stream: Stream) -> None:
+        """Forget what a stream has learnt: its jobs were stopped or paused, and may come back changed."""
+        for key, route in list(self._routes.items()):
+            if route.stream is stream:
+                del self._routes[key]
+
+    def _new(self, run: JobRun, lane: Lane) -> Route:
+        spec = run.spec
+        stream = Stream(lane, spec.model, run.priority, turns=self._turns)
+        if spec.kind == "embedding":
+            tpm = lane.members[0].endpoint.limits.tpm if lane.members else None
+            return Route(stream, InPacks(self._dispatch, stream, Embeddings(spec), tpm=tpm))
+        work: Work = Requests(spec) if spec.kind == "request" else Completions(spec)
+        return Route(stream, Singly(self._dispatch, stream, work))
+
+    def _forget(self) -> None:
+        if len(self._routes) >= KEPT:
+            self._routes = {key: route for key, route in self._routes.items() if route.stream.shards}
+
+
+def _stream_of(run: JobRun, lane: keyring.Lane) -> Hashable:
+    """What shares a stream: embedding jobs whose packs look alike, unless a budget has to be kept; else one job."""
+    spec = run.spec
+    if spec.kind == "embedding" and run.budget_usd is None:
+        return lane, spec.path, spec.model, spec.dimensions, run.priority
+    return lane, run.id

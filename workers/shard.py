@@ -1,0 +1,191 @@
+"""The path of a shard: claim, send, await what others pay for, close or give back.
+
+A wake-up for a shard that is not ours to have ends here at once: SQL decides, not the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+
+from corpusmill.ledger import Ledger
+from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, Reservation, ShardRef, WorkItem
+from workers.dispatch import Dispatch
+from workers.held import HeldShard
+from workers.jobs import RunningJob
+from workers.keyring import Keyring
+from workers.ledger_thread import LedgerThread
+from workers.purse import Purse
+from workers.routes import Route, Routes
+from workers.writer import Writer
+
+log = logging.getLogger(__name__)
+
+# How often to look whether another shard has paid for what this one waits for.
+AWAIT_S = 0.5
+# Reasons after which a job may come back changed: what was learnt of it is forgotten.
+FORGETFUL = frozenset({"paused", "cancelled", "stopped", "lane", "budget", "disk"})
+HALTING = frozenset({"paused", "cancelled", "stopped", "finished"})
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReport:
+    """How a shard ended here: `done`, `dropped` (not ours to have), or why it was given back; and item counts."""
+
+    ref: ShardRef
+    outcome: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def as_counts(self) -> dict[str, int | str]:
+        """For the monitor: ids and numbers, never texts."""
+        return {
+            "job_id": self.ref.job_id,
+            "shard_no": self.ref.shard_no,
+            "outcome": self.outcome,
+            **self.counts,
+        }
+
+
+class ShardRunner:
+    """Runs shards on the loop; `held` are those that are ours right now."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        thread: LedgerThread,
+        *,
+        worker_id: str,
+        lease_s: float,
+        keyring: Keyring,
+        dispatch: Dispatch,
+        writer: Writer,
+    ) -> None:
+        self._ledger, self._ask = ledger, thread.ask
+        self._worker_id, self._lease_s = worker_id, lease_s
+        self._keyring, self._dispatch, self._writer = keyring, dispatch, writer
+        self.routes: Routes
+        self.held: dict[ShardRef, HeldShard] = {}
+        self.draining = False
+
+    async def run(self, ref: ShardRef) -> ShardReport:
+        """Claim a shard and bring it as far as it goes.
+
+        Raises:
+            Unavailable, DiskFull: the ledger cannot be asked; the wake-up is sent again later.
+        """
+        await self._dispatch.clear()
+        if self.draining or ref in self.held:
+            return ShardReport(ref, "dropped")
+        claimed = await self._ask(
+            self._ledger.claim, ref, worker_id=self._worker_id, lease_s=self._lease_s, holds=self._keyring.holds()
+        )
+        if claimed is None:
+            return ShardReport(ref, "dropped")
+        self._dispatch.metrics.shards += 1
+        if not claimed.items and not claimed.awaited:
+            return ShardReport(ref, "done")
+        return await self._run_claimed(claimed)
+
+    def drain(self) -> None:
+        """Claim nothing more and send nothing more; what is under way lands."""
+        self.draining = True
+        for shard in list(self.held.values()):
+            shard.halt("drain")
+
+    def heard(self, report: CommitReport) -> None:
+        """A commit has told which shards are lost and how our jobs stand."""
+        for ref in report.lost:
+            if ref in self.held:
+                self.held[ref].halt("lost")
+        for shard in list(self.held.values()):
+            state = report.job_states.get(shard.ref.job_id)
+            if state in HALTING and shard.halted is None:
+                shard.halt(state)  # type: ignore[arg-type]  # the states that halt are reasons too
+
+    async def _run_claimed(self, claimed: ClaimedShard) -> ShardReport:
+        shard = await self._taken(claimed)
+        lane = self.routes.lane(claimed.job, self._keyring.endpoints(shard.lane))
+        route = self.routes.route(claimed.job, lane)
+        shard.on_halt = route.stream.reconsider
+        if self.draining or lane.pausing:
+            shard.halt("drain" if self.draining else "lane")
+        route.stream.shards.add(shard)
+        try:
+            await self._work(shard, route, claimed)
+            outcome = await self._finish(shard)
+        finally:
+            self._writer.let_go(shard.ref)
+            del self.held[shard.ref]
+            self._leave(shard, route)
+        log.info(
+            "shard ended job=%s shard=%d outcome=%s succeeded=%d failed=%d",
+            claimed.job.public_id, shard.ref.shard_no, outcome, shard.counts["succeeded"], shard.counts["failed"],
+        )  # fmt: skip
+        return ShardReport(shard.ref, outcome, dict(shard.counts))
+
+    async def _taken(self, claimed: ClaimedShard) -> HeldShard:
+        """The shard as ours: its lease is renewed from now on."""
+        ref, fence = claimed.ref, claimed.fence
+        budgeted = claimed.job.budget_usd is not None
+        purse = Purse(partial(self._reserve, ref, fence), partial(self._give_back, ref, fence)) if budgeted else None
+        shard = self.held[ref] = HeldShard(claimed, RunningJob.of(claimed.job), purse)
+        self._writer.hold(ref, fence)
+        if budgeted:
+            largest = await self._ask(self._ledger.max_output_tokens, ref.job_id)
+            shard.job.saw_output(largest or 0)
+        return shard
+
+    async def _reserve(self, ref: ShardRef, fence: int, usd: Decimal) -> Reservation:
+        return await self._ask(self._ledger.reserve, ref, fence, usd)
+
+    async def _give_back(self, ref: ShardRef, fence: int) -> None:
+        await self._committed(Batch(fences={ref: fence}, reserved={ref: Decimal(0)}))
+
+    async def _work(self, shard: HeldShard, route: Route, claimed: ClaimedShard) -> None:
+        self._send(shard, route, claimed.items)
+        waiting = claimed.awaited
+        await shard.idle()
+        while waiting and shard.halted is None:
+            await asyncio.wrap_future(self._writer.flush())
+            report = await self._ask(self._ledger.awaited, shard.ref, shard.fence)
+            shard.counts["cached"] += report.settled
+            waiting = report.waiting
+            self._send(shard, route, report.items)
+            await shard.idle()
+            if waiting and not report.settled and not report.items:
+                await shard.rest(AWAIT_S)
+
+    def _send(self, shard: HeldShard, route: Route, items: Sequence[WorkItem]) -> None:
+        route.outlet.send(shard.admit(items))
+
+    async def _finish(self, shard: HeldShard) -> str:
+        """Close the shard, or give it back unfinished; returns how it ended."""
+        fences = {shard.ref: shard.fence}
+        halted = shard.halted
+        if halted is None:
+            report = await self._committed(Batch(fences=fences, closing=[shard.ref]))
+            return "done" if shard.ref in report.closed else "given_back"
+        if halted.reason != "lost":
+            await self._committed(Batch(fences=fences, releasing={shard.ref: halted.retry_in_s}))
+        return halted.reason
+
+    async def _committed(self, batch: Batch) -> CommitReport:
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[CommitReport] = loop.create_future()
+        self._writer.submit(batch, then=lambda report: _tell(loop, told, report))
+        return await told
+
+    def _leave(self, shard: HeldShard, route: Route) -> None:
+        route.stream.shards.discard(shard)
+        if not route.stream.shards and shard.halted is not None and shard.halted.reason in FORGETFUL:
+            self.routes.drop(route.stream)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, told: asyncio.Future[CommitReport], report: CommitReport) -> None:
+    """Hand a report from the writer's thread to who waits for it on the loop, if somebody still does."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(lambda: None if told.done() else told.set_result(report))

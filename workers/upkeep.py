@@ -1,0 +1,109 @@
+"""What a worker does now and then: say that it lives, look at its keys, adopt journals, watch its disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from corpusmill.errors import CorpusmillError, DiskFull
+from corpusmill.ledger import Ledger
+from workers.journal import adopt
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 5.0
+ADOPT_S = 5.0
+WATCH_S = 0.5
+TELL_S = 60.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def start(runtime: Runtime) -> list[asyncio.Task[None]]:
+    """Start all loops of a runtime; its owner cancels them."""
+    beat_s = min(BEAT_S, runtime.settings.lease_s / 3)
+    loops: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
+        (beat_s, lambda: beat(runtime)),
+        (ADOPT_S, lambda: _adopt(runtime)),
+        (WATCH_S, lambda: _watch(runtime)),
+        (TELL_S, lambda: _tell(runtime)),
+    )
+    return [asyncio.create_task(_every(seconds, what)) for seconds, what in loops]
+
+
+async def _every(seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await quietly(what)
+        await asyncio.sleep(seconds)
+
+
+async def quietly(what: Callable[[], Awaitable[None]]) -> None:
+    """Do it once; a ledger that is away is no reason to end."""
+    try:
+        await what()
+    except CorpusmillError as error:
+        log.warning("upkeep put off: %s", error.what)
+    except Exception:
+        log.exception("upkeep failed")
+
+
+async def beat(runtime: Runtime) -> None:
+    """Say that this worker lives and what it can serve; follow keys that were rotated."""
+    rotations = await asyncio.to_thread(runtime.keyring.refresh)
+    for rotation in rotations:
+        jobs = await runtime.thread.ask(runtime.ledger.bind_lane, rotation.endpoint, rotation.old, rotation.new)
+        log.info("key rotated endpoint=%s jobs=%d", rotation.endpoint, len(jobs))
+    await runtime.thread.ask(
+        runtime.ledger.worker_beat,
+        runtime.worker_id,
+        host=platform.node(),
+        pid=os.getpid(),
+        boot_id=boot_id(),
+        slots=0 if runtime.runner.draining else runtime.slots,
+        holds=runtime.keyring.holds(),
+        lease_s=runtime.settings.lease_s,
+    )
+
+
+async def _adopt(runtime: Runtime) -> None:
+    await asyncio.to_thread(
+        adopt_all, runtime.ledger, runtime.journals, worker_id=runtime.worker_id, lease_s=runtime.settings.lease_s
+    )
+
+
+def adopt_all(ledger: Ledger, journals: Path, *, worker_id: str, lease_s: float) -> int:
+    """Commit what the journals of dead processes of this host hold; returns the number of batches. Blocks."""
+    batches = 0
+    for batch in adopt(journals):
+        ledger.commit(batch, worker_id=worker_id, lease_s=lease_s)
+        batches += 1
+    return batches
+
+
+async def _watch(runtime: Runtime) -> None:
+    """A ledger whose disk is full takes nothing: then nothing may be sent either."""
+    trouble = runtime.writer.trouble
+    if isinstance(trouble, DiskFull):
+        await runtime.dispatch.breaker.disk_full(trouble.what)
+
+
+async def _tell(runtime: Runtime) -> None:
+    counts = runtime.dispatch.metrics.as_json()
+    log.info("so far %s", " ".join(f"{name}={value}" for name, value in counts.items()))
+
+
+def boot_id() -> str:
+    """What tells this start of the machine from any other."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return str(int(psutil.boot_time()))
