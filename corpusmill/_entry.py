@@ -76,11 +76,15 @@ def child_command(name: str) -> list[str]:
     return [sys.executable, "-P", str(Path(__file__).resolve()), name]
 
 
-def child_env(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a supervised child: the settings without any secret, and no detour to foreign modules."""
+def bare_env(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An environment without any setting, key or way to foreign modules."""
     inherited = os.environ if environ is None else environ
-    kept = {name: value for name, value in inherited.items() if not name.upper().startswith(_NOT_INHERITED)}
-    return {**kept, **settings.as_environment(), CHILD_MARK: "1", "PYTHONUNBUFFERED": "1"}
+    return {name: value for name, value in inherited.items() if not name.upper().startswith(_NOT_INHERITED)}
+
+
+def child_env(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a supervised child: the settings without any secret."""
+    return {**bare_env(environ), **settings.as_environment(), CHILD_MARK: "1", "PYTHONUNBUFFERED": "1"}
 
 
 def clean_env(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -101,5 +105,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv = [sys.argv[0], *sys.argv[2:]] if len(sys.argv) > 2 else sys.argv
-    main(sys.argv[1])
+    main(sys.argv.pop(1))

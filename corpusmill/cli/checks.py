@@ -32,11 +32,11 @@ def home(patient: Patient) -> Finding:
 
 def database(patient: Patient) -> Finding:
     """The ledger can be opened and has this version's schema."""
-    ledger = patient.ledger
-    if ledger is None:
-        return Finding(f"{place_of(patient.settings).database_url}: none yet, the first command makes it")
-    ledger.now_s()
-    return Finding(without_password(patient.settings.database_url or place_of(patient.settings).database_url))
+    shown = without_password(patient.settings.database_url or place_of(patient.settings).database_url)
+    if patient.ledger is None:
+        return Finding(f"{shown}: none yet, the first command makes it")
+    patient.ledger.now_s()
+    return Finding(shown)
 
 
 def broker(patient: Patient) -> Finding:

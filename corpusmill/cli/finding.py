@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -59,12 +60,11 @@ class Patient:
 
     @cached_property
     def ledger(self) -> Ledger | None:
-        """The ledger; None while the embedded one has not been made."""
-        url = self.settings.database_url
-        if url is None:
-            if not (self.settings.home / "ledger.db").exists():
-                return None
-            url = place_of(self.settings).database_url
+        """The ledger; None while its file has not been made."""
+        url = self.settings.database_url or place_of(self.settings).database_url
+        file = url.partition("sqlite:///")[2].partition("?")[0]
+        if file and not Path(file).exists():
+            return None
         return self._open.enter_context(Ledger.open(url, create=False))
 
     @cached_property
