@@ -72,9 +72,19 @@ class Endpoint:
                 if path.endswith(route):
                     return self._paid_route(request, path, route)
         try:
-            return self._control.reply(request, path) or self._models.reply(request, path)
+            return self._control.reply(request, path) or self._list_models(request, path)
         except errors.Refused as refused:
             return Reply(refused.status, refused.body, refused.headers)
+
+    def _list_models(self, request: Request, path: str) -> Reply:
+        self._check_key(request)
+        return self._models.reply(request, path)
+
+    def _check_key(self, request: Request) -> str:
+        key = request.key()
+        if self.options.keys and key not in self.options.keys:
+            raise errors.refusal(errors.ERROR_KINDS["invalid_key"], key=errors.masked(key))
+        return key
 
     def _paid_route(self, request: Request, path: str, route: str) -> Reply | Pending:
         request_id = f"req_{self.bill.arrived():016x}"
@@ -88,9 +98,7 @@ class Endpoint:
         return Pending(self.options.latency.draw_s(self._dice), partial(self._finish, admitted))
 
     def _admit(self, request: Request, path: str, route: str, request_id: str) -> _Admitted:
-        key = request.key()
-        if self.options.keys and key not in self.options.keys:
-            raise errors.refusal(errors.ERROR_KINDS["invalid_key"], key=errors.masked(key))
+        key = self._check_key(request)
         body = _json(request.body)
         model = self._models.checked(body.get("model"), path)
         now = monotonic()
