@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Annotated, Any, get_type_hints
@@ -17,6 +19,8 @@ import typer
 from corpusmill.cli.output import out
 
 Parameter = inspect.Parameter
+# What a shell shows of a program that SIGPIPE ended.
+BROKEN_PIPE = 141
 
 
 def spread(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +53,12 @@ def with_globals(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def call(*, as_json: bool, quiet: bool, no_progress: bool, **given: Any) -> Any:
         set_globals(as_json=as_json, quiet=quiet, no_progress=no_progress)
-        return command(**given)
+        try:
+            return command(**given)
+        except BrokenPipeError:
+            # Nobody reads on (`| head`): let nothing complain about it at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(BROKEN_PIPE) from None
 
     own = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=parameter.default, annotation=hints.get(name, Any))

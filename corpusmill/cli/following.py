@@ -91,7 +91,7 @@ def _watch(job: Job) -> None:
 
 
 def _tell_unserved(job: Job, look: Look) -> None:
-    for line in waiting_for_worker(look.job, job.workers()):
+    for line in waiting_for_worker(look.job, job.workers(), embedded_log=job.embedded_log):
         out.note(line)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +24,8 @@ from corpusmill.cli.flags import set_globals, spread, with_globals
 from corpusmill.cli.output import out
 from corpusmill.errors import CorpusmillError, UsageError
 
+OUR_FAULT = 1
 INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 
 class LazyGroup(TyperGroup):
@@ -106,10 +106,10 @@ def outcome(arguments: Sequence[str]) -> int:
         return _refused(error)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads on: let nothing complain about it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except Exception as error:  # our own fault: the traceback is for the report
+        traceback.print_exc()
+        out.result({"error": {"what": type(error).__name__, "where": "", "next_step": ""}, "exit_code": OUR_FAULT})
+        return OUR_FAULT
 
 
 def _refused(error: typer.TyperException) -> int:

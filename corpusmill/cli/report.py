@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 from corpusmill.ledger.records import JobView, WorkerView
 from corpusmill.mill import Job, Summary
@@ -63,8 +64,10 @@ def usd(amount: Decimal | None) -> str:
     return f"{amount:,.2f}" if amount >= 100 else f"{amount:,.4f}"
 
 
-def waiting_for_worker(job: JobView, workers: Sequence[WorkerView]) -> list[str]:
-    """Why nobody takes the job, and what to start."""
+def waiting_for_worker(job: JobView, workers: Sequence[WorkerView], *, embedded_log: Path | None) -> list[str]:
+    """Why nobody takes the job, and what to start; `embedded_log` is what the embedded worker writes."""
+    if embedded_log is not None and not workers:
+        return [f"the worker of this machine is not up yet; if it stays so: tail {embedded_log}"]
     if not workers:
         return [
             f"no worker is running, so {job.public_id} waits",

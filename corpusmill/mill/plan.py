@@ -17,6 +17,7 @@ from corpusmill.mill.place import Place
 from corpusmill.mill.pricing import card_for_model
 from corpusmill.mill.rehearsal import Output, output_of
 from corpusmill.mill.texts import spooled
+from corpusmill.provider import Provider
 from corpusmill.settings import Settings
 from corpusmill.spec import JobSpec
 
@@ -95,14 +96,16 @@ def plan(place: Place, ask: Ask, models: Sequence[str], listener: Listener) -> P
     Raises:
         UsageError: the ask or the sources have to be changed first, as for the job itself.
     """
-    provider = _provider(place.settings, ask)
+    settings = _with_a_provider(place.settings)
     with spooled(ask) as readable:
-        plans = [_plan(place, replace(readable, model=model), provider, listener) for model in dict.fromkeys(models)]
+        asks = [replace(readable, model=model) for model in dict.fromkeys(models)]
+        plans = [_plan(place, each, settings, listener) for each in asks]
     return replace(plans[0], rows=tuple(row for each in plans for row in each.rows))
 
 
-def _plan(place: Place, ask: Ask, provider: str, listener: Listener) -> Plan:
-    corpus = Corpus(ask, place.settings, provider)
+def _plan(place: Place, ask: Ask, settings: Settings, listener: Listener) -> Plan:
+    provider, _ = settings.provider(ask.terms.provider)
+    corpus = Corpus(ask, settings, provider)
     for note in (*corpus.notes, *corpus.validate()):
         listener.note(note)
     count = _Count().add_all(corpus.items())
@@ -111,7 +114,7 @@ def _plan(place: Place, ask: Ask, provider: str, listener: Listener) -> Plan:
     prompt_tokens = count.tokens + calls * overhead_tokens(corpus.spec)
     if len(corpus.models) > 1:
         listener.note(f"the file asks for several models; all is reckoned at {corpus.spec.model}")
-    rows = _rows(place.settings, provider, corpus.spec, count, prompt_tokens, output)
+    rows = _rows(settings, provider, corpus.spec, count, prompt_tokens, output)
     disk = _disk(corpus.spec, count, output)
     return Plan(ask.kind, count.documents, count.items, count.failing, prompt_tokens, disk, output.said, tuple(rows))
 
@@ -123,8 +126,9 @@ def _rows(
     calls = count.items - count.failing
     requests = count.packs if spec.kind == "embedding" else calls
     completion_tokens = calls * output.tokens
-    limits = settings.limits_for(provider) if provider in settings.providers else settings.limits
-    hours = _hours(limits, requests, prompt_tokens, calls * max(output.cap or 0, 0) or completion_tokens)
+    # Limits charge a call with its cap, however short the answer.
+    charged = prompt_tokens + (calls * output.cap if output.cap else completion_tokens)
+    hours = _hours(settings.limits_for(provider), requests, charged)
     tiers = list(card.tiers) if card and spec.kind != "embedding" else ["default"]
     return [
         PlanRow(
@@ -143,11 +147,9 @@ def _rows(
     ]
 
 
-def _hours(limits: Limits, requests: int, prompt_tokens: int, output_tokens: int) -> float | None:
+def _hours(limits: Limits, requests: int, tokens: int) -> float | None:
     """The time that the limits alone impose; None while they are unknown."""
-    minutes = [
-        need / limit for need, limit in ((requests, limits.rpm), (prompt_tokens + output_tokens, limits.tpm)) if limit
-    ]
+    minutes = [need / limit for need, limit in ((requests, limits.rpm), (tokens, limits.tpm)) if limit]
     return round(max(minutes) / 60, 4) if minutes else None
 
 
@@ -160,8 +162,6 @@ def _disk(spec: JobSpec, count: _Count, output: Output) -> int:
     return count.bytes + count.items * (2 * _ITEM_BYTES + 2 * answer)
 
 
-def _provider(settings: Settings, ask: Ask) -> str:
-    """The provider that is meant; a plan needs no key, so without any it is OpenAI."""
-    if ask.terms.provider is None and not settings.providers:
-        return "openai"
-    return settings.provider(ask.terms.provider)[0]
+def _with_a_provider(settings: Settings) -> Settings:
+    """A plan needs no key: where no provider is set, it is OpenAI."""
+    return settings if settings.providers else settings.with_providers({"openai": Provider()})
