@@ -377,7 +377,12 @@ def test_only_known_keys_and_models_pass_where_they_are_named(simulator: StartSi
     with raw(endpoint) as connection:
         connection.sendall(posted(CHAT, {"model": "c", "messages": USER}, "api-key: sk-other"))
         assert b"The model `c` does not exist" in received(connection, b"model_not_found")
-    assert [model["id"] for model in endpoint.get("/v1/models")["data"]] == ["a", "b"]
+    with raw(endpoint) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert b"401 Unauthorized" in received(connection, b"invalid_api_key")
+    with raw(endpoint) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer sk-other\r\n\r\n")
+        assert b'"id":"a"' in received(connection, b'"id":"b"')
 
 
 async def test_azure_s_paths_name_the_model(simulator: StartSimulator) -> None:
