@@ -95,7 +95,14 @@ class CorpusFlags:
     """How sources become items."""
 
     chunk_tokens: Annotated[int, Option(metavar="N", help="Tokens of a chunk at most.")] = 800
-    chunk_overlap: Annotated[int, Option(metavar="N", help="Tokens that a chunk repeats of the one before.")] = 80
+    chunk_overlap: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            show_default="80, or a quarter of a smaller chunk",
+            help="Tokens that a chunk repeats of the one before.",
+        ),
+    ] = None
     no_chunk: Annotated[bool, Option("--no-chunk", help="A file or record is one item, whatever its length.")] = False
     too_long: Annotated[
         Literal["split", "truncate", "fail"], Option(help="What becomes of a text longer than the model takes.")

@@ -14,6 +14,7 @@ from corpusmill.spec import Kind
 TooLong = Literal["split", "truncate", "fail"]
 OnBadText = Literal["replace", "skip", "fail"]
 
+_OVERLAP = 80
 # `--budget none`: take the cap away. No cap said at all leaves the one that the job has.
 NO_CAP = Decimal("Infinity")
 
@@ -22,12 +23,13 @@ NO_CAP = Decimal("Infinity")
 class Shape:
     """How sources become items; enters the job key.
 
-    `chunk_tokens` and `chunk_overlap` are tokens of the model's own encoding; without `chunk` a file or record is
-    one item. `skip_invalid` leaves broken lines of line files out and counts them.
+    `chunk_tokens` and `chunk_overlap` are tokens of the model's own encoding, the overlap 80 unless given, or a quarter
+    of smaller chunks; without `chunk` a file or record is one item. `skip_invalid` leaves broken lines of line files
+    out and counts them.
     """
 
     chunk_tokens: int = 800
-    chunk_overlap: int = 80
+    chunk_overlap: int | None = None
     chunk: bool = True
     too_long: TooLong = "split"
     text_field: str = "text"
@@ -36,6 +38,11 @@ class Shape:
     exclude: tuple[str, ...] = ()
     on_bad_text: OnBadText = "replace"
     skip_invalid: bool = False
+
+    @property
+    def overlap(self) -> int:
+        """The overlap in effect."""
+        return min(_OVERLAP, self.chunk_tokens // 4) if self.chunk_overlap is None else self.chunk_overlap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,7 @@ def chunking_of(shape: Shape, spec: JobSpec) -> intake.Chunking:
     """How intake cuts the texts."""
     return intake.Chunking(
         tokens=shape.chunk_tokens,
-        overlap=shape.chunk_overlap,
+        overlap=shape.overlap,
         whole=not shape.chunk,
         too_long=shape.too_long,
         limit_tokens=EMBEDDING_INPUT_TOKENS if spec.kind == "embedding" else None,

@@ -38,7 +38,7 @@ class CorpusOptions(RunOptions, total=False):
     """How a job is run, and how its sources become items."""
 
     chunk_tokens: int
-    chunk_overlap: int
+    chunk_overlap: int | None
     chunk: bool
     too_long: TooLong
     text_field: str

@@ -51,6 +51,12 @@ def test_the_job_key_holds_what_makes_the_items_and_nothing_else() -> None:
     assert key(shape=Shape(chunk=False, chunk_tokens=9)) == key(shape=Shape(chunk=False)), "whole texts have no size"
 
 
+def test_the_overlap_in_effect_is_what_counts() -> None:
+    assert key(shape=Shape(chunk_overlap=80)) == key()
+    assert Shape(chunk_tokens=100).overlap == 25
+    assert Shape(chunk_tokens=100, chunk_overlap=0).overlap == 0
+
+
 def test_a_request_file_has_one_key_whatever_the_chunking() -> None:
     spec = JobSpec("request", "/chat/completions", "m", "http://x/v1")
     assert key(spec, Shape(chunk_tokens=100)) == key(spec)
