@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -30,11 +30,19 @@ def listen(take: Callable[[dict[str, Any]], None] | None = None) -> None:
 
 
 def _listen(take: Callable[[dict[str, Any]], None] | None) -> None:
-    for line in sys.stdin.buffer:
+    for line in _lines(sys.stdin.fileno()):
         if take is not None:
             _hand_over(line, take)
     log.info("the supervisor is gone: ending")
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    # Not through sys.stdin: a thread that waits inside its lock makes the interpreter abort at exit.
+    buffer = b""
+    while chunk := os.read(descriptor, 65536):
+        *lines, buffer = (buffer + chunk).split(b"\n")
+        yield from lines
 
 
 def _hand_over(line: bytes, take: Callable[[dict[str, Any]], None]) -> None:
