@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from corpusmill.errors import UsageError
 from corpusmill.limits.alarm import Alarm
 from corpusmill.limits.bucket import Bucket, Reserved, Slowdown, Why
+from corpusmill.limits.ending import end
 from corpusmill.limits.headers import told_by
 from corpusmill.limits.link import Link
 from corpusmill.limits.refusals import Refusal, slowdown_for
@@ -79,6 +80,7 @@ class Gate:
         self._blocked: dict[Priority, float] = {}
         self._cool_until = 0.0
         self._share: Share | None = None
+        self._followed: Rates | None = None
         self.limited_by = Why.NOTHING
 
     @property
@@ -184,19 +186,16 @@ class Gate:
         self._waiting.cancel()
 
     async def _round(self) -> None:
-        before = self.rates
         await self._link.settle()
+        self._follow_rates()
         now = self._time()
-        if self.rates != before:
-            self._blocked.clear()
         names = [name for name in self._waiting.priorities() if self._blocked.get(name, 0.0) <= now]
         turns = {name: self._waiting.turns(name, AT_MOST) for name in names}
         if turns:
             asks = {name: [turn.ask for turn in turns[name]] for name in names}
             for name, reserved in (await self._link.reserve(asks, self._floors_s)).items():
                 self._hand_out(name, turns[name], reserved)
-        if self.rates != before:
-            self._follow_new_rates()
+            self._follow_rates()
         await self._link.be_present()
 
     def _hand_out(self, priority: Priority, turns: list[Turn], reserved: Reserved) -> None:
@@ -215,8 +214,13 @@ class Gate:
             # A little more, so that the fleet's processes do not all come back in one instant.
             self._blocked[priority] = self._time() + wait + min(0.05, wait * random.uniform(0, 0.1))  # noqa: S311
 
-    def _follow_new_rates(self) -> None:
+    def _follow_rates(self) -> None:
+        """Under new limits nobody waits as long as was said under the old ones, and some wait in vain."""
+        if self.rates == self._followed:
+            return
         log.info("limits rates=%s model=%s", self.rates, self._model)
+        self._followed = self.rates
+        self._blocked.clear()
         for name in self._waiting.priorities():
             self._waiting.refuse(name, self._too_large)
 
@@ -241,8 +245,7 @@ class Gate:
                 self._serve_from_share()
                 await asyncio.wait({answered}, timeout=TICK_S)
         finally:
-            answered.cancel()
-            await asyncio.gather(answered, return_exceptions=True)
+            await end([answered])
             self._share = None
         # Each process has sent its share, which the bucket knows nothing of: it starts from empty.
         self._link.slow_down(Slowdown(drain=True))

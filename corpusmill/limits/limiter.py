@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from corpusmill.limits.bucket import Bucket
+from corpusmill.limits.ending import end
 from corpusmill.limits.gate import Gate
 from corpusmill.limits.scope import Limits, Scope, Settle
 
@@ -39,9 +40,7 @@ class Limiter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _, task in self._gates.values():
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._gates.values()), return_exceptions=True)
+        await end([task for _, task in self._gates.values()])
         for gate, _ in self._gates.values():
             gate.close()
         await self._redis.aclose()

@@ -21,6 +21,11 @@ class Tab:
         self._lowered_requests: int | None = None
         self._lowered_tokens: int | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to settle."""
+        return self._what() is None
+
     def put_back(self, requests: int, tokens: int) -> None:
         """Note what was granted and not used; negative: what was used beyond the grant."""
         self._requests += requests
@@ -52,15 +57,18 @@ class Tab:
 
     def take(self) -> Settlement | None:
         """Everything noted since the last time, or None when there is nothing new."""
+        what = self._what()
+        if what is not None:
+            self._clear()
+            self._told_before = self._told
+        return what
+
+    def _what(self) -> Settlement | None:
         told = self._told if self._told != self._told_before else (UNTOLD, UNTOLD)
         what = Settlement(
             self._requests, self._tokens, self._lowered_requests, self._lowered_tokens, *map(_known, told)
         )
-        if what == Settlement():
-            return None
-        self._clear()
-        self._told_before = self._told
-        return what
+        return None if what == Settlement() else what
 
 
 def _newer(known: int, told: int) -> int:

@@ -1,0 +1,260 @@
+"""Waiting for leave to send: many coroutines, several processes' limiters, and a Redis that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+from redis.asyncio import Redis
+
+from corpusmill.limits import Gate, Grant, Limiter, LimiterParked, RequestTooLarge, Scope, Settle
+from tests.fixtures.still_clock import LimitsSet
+from tests.fixtures.valkey import Server
+
+SCOPE = Scope("https://example.test/v1", "fingerprint", "model")
+Open = Callable[..., Gate]
+
+
+@pytest.fixture
+async def gate(valkey_url: str) -> AsyncIterator[Open]:
+    """Opens gates to one scope; each `process` is a limiter of its own, as in a process of its own."""
+    async with AsyncExitStack() as stack:
+        limiters = [await stack.enter_async_context(Limiter(valkey_url)) for _ in range(3)]
+
+        def open_(rpm: int | None = 600, tpm: int | None = 0, *, process: int = 0) -> Gate:
+            return limiters[process].gate(SCOPE, LimitsSet(rpm, tpm))
+
+        yield open_
+
+
+async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    """Wait for a condition, not for a time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.01)
+
+
+async def grants(gate: Gate, n: int, *, tokens: int = 1, job_id: int = 1) -> list[Grant]:
+    """`n` grants, waited for at once."""
+    return await asyncio.gather(*(gate.acquire(job_id, tokens) for _ in range(n)))
+
+
+async def level(gate: Gate) -> Grant:
+    """How full the bucket is; what it takes to see that goes back."""
+    grant = await gate.acquire(1, 1)
+    gate.release(grant)
+    return grant
+
+
+async def test_three_processes_together_stay_within_one_limit(gate: Open) -> None:
+    times: list[float] = []
+
+    async def send(of: Gate) -> None:
+        while True:
+            await of.acquire(1, 1)
+            times.append(time.monotonic())
+
+    senders = [asyncio.create_task(send(gate(process=process))) for process in range(3) for _ in range(20)]
+    await until(lambda: len(times) >= 30)
+    for sender in senders:
+        sender.cancel()
+    await asyncio.gather(*senders, return_exceptions=True)
+    for first, begin in enumerate(times):
+        for n, at in enumerate(times[first:], 1):
+            # Seen from here the grants of a round trip are late by its time, hence the safety in the bucket.
+            assert n <= 10 + 10 * (at - begin)
+
+
+async def test_the_same_scope_has_one_gate_in_a_process(gate: Open) -> None:
+    assert gate() is gate()
+
+
+async def test_a_thousand_waiters_cost_a_few_round_trips(gate: Open, valkey_url: str) -> None:
+    opened = gate(600_000, 0)
+    async with Redis.from_url(valkey_url) as redis:
+        await redis.config_resetstat()
+        await grants(opened, 1000)
+        stats = await redis.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] < 30
+
+
+async def test_no_limit_needs_no_round_trip(gate: Open, valkey_url: str) -> None:
+    await grants(gate(0, 0), 1000)
+    async with Redis.from_url(valkey_url) as redis:
+        assert await redis.dbsize() == 0
+
+
+async def test_what_was_granted_to_those_who_are_cancelled_goes_back(valkey_url: str) -> None:
+    async with Limiter(valkey_url) as limiter:
+        gate = limiter.gate(SCOPE, LimitsSet(60, 0, burst_s=60))
+        tasks = [asyncio.create_task(gate.acquire(1, 1)) for _ in range(30)]
+        await asyncio.sleep(0)
+        first, *rest = (waiter.future for waiter in gate._waiting.turns("normal", 30)[0].waiters)
+        # The first one's callback runs when all thirty have their grants, and none of the others has run yet.
+        first.add_done_callback(lambda _: [task.cancel() for task in tasks[1:]])
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(future.done() and not future.cancelled() for future in rest)
+        assert [type(result) for result in results[1:]] == [asyncio.CancelledError] * 29
+        while (await level(gate)).level_requests < 55:
+            pass
+
+
+async def test_a_grant_that_was_never_used_can_be_given_back(gate: Open) -> None:
+    opened = gate(600, 0)
+    for _ in range(5):
+        for grant in await grants(opened, 6):
+            opened.release(grant)
+    level = (await opened.acquire(1, 1)).level_requests
+    assert level >= 5
+
+
+async def test_a_request_larger_than_a_minute_allows_is_refused_with_the_numbers(gate: Open) -> None:
+    opened = gate(600, 6000)
+    with pytest.raises(RequestTooLarge, match=r"7,000 tokens.*6,000 a minute"):
+        await opened.acquire(1, 7000)
+
+
+async def test_one_request_that_is_too_large_does_not_hold_up_the_others(gate: Open) -> None:
+    opened = gate(600, 6000)
+    large, small = await asyncio.gather(opened.acquire(1, 7000), opened.acquire(1, 10), return_exceptions=True)
+    assert isinstance(large, RequestTooLarge)
+    assert isinstance(small, Grant)
+
+
+async def test_a_wait_of_more_than_a_minute_is_refused_so_that_the_work_can_be_parked(gate: Open) -> None:
+    opened = gate(600, 0)
+    await opened.acquire(1, 1)
+    opened.penalty(120.0, "rate")
+    with pytest.raises(LimiterParked) as parked:
+        await opened.acquire(1, 1)
+    assert 60 < parked.value.wait_s <= 120
+    assert opened.wait_hint_s() > 60
+
+
+async def test_a_refusal_heard_by_one_process_holds_the_others_back(gate: Open) -> None:
+    one, other = gate(process=0), gate(process=1)
+    await asyncio.gather(one.acquire(1, 1), other.acquire(1, 1))
+    begun = time.monotonic()
+    one.penalty(1.0, "rate")
+    await until(lambda: one._link._slowdown is None)
+    await other.acquire(1, 1)
+    assert time.monotonic() - begun >= 1.0
+
+
+async def test_the_limits_of_the_first_reply_hold_for_every_process(gate: Open) -> None:
+    one, other = gate(None, None, process=0), gate(None, None, process=1)
+    headers = {"x-ratelimit-limit-requests": "6000", "x-ratelimit-limit-tokens": "90000"}
+    one.settle(await one.acquire(1, 1), headers, 10)
+    await grants(other, 40)
+    assert other.rates is not None
+    assert (other.rates.rpm, other.rates.tpm, other.rates.learning) == (6000, 90_000, False)
+
+
+async def test_an_endpoint_without_limits_in_its_headers_is_not_held_back(gate: Open) -> None:
+    opened = gate(None, None)
+    opened.settle(await opened.acquire(1, 1), {"content-type": "application/json"}, 10)
+    await grants(opened, 500, tokens=10_000)
+
+
+@pytest.mark.parametrize(("settle", "comes_back"), [("estimate", False), ("actual", True)])
+async def test_tokens_that_were_not_used_come_back_only_where_used_ones_are_counted(
+    valkey_url: str, settle: Settle, comes_back: bool
+) -> None:
+    async with Limiter(valkey_url) as limiter:
+        gate = limiter.gate(SCOPE, LimitsSet(0, 600, burst_s=100), settle=settle)
+        gate.settle(await gate.acquire(1, 600), {}, 100)
+        gate.release(await gate.acquire(1, 1))
+        await until(lambda: gate._link._unconfirmed is None and gate._link.tab.idle)
+        assert ((await level(gate)).level_tokens > 800) is comes_back
+
+
+# --- without Redis ----------------------------------------------------------------------------------------------
+
+
+async def test_while_redis_is_paused_a_process_sends_its_share_and_no_more(valkey_server: Server) -> None:
+    async with Limiter(valkey_server.url) as one, Limiter(valkey_server.url) as other:
+        gates = [limiter.gate(SCOPE, LimitsSet(1200, 0)) for limiter in (one, other)]
+        await asyncio.gather(*(gate.acquire(1, 1) for gate in gates))
+        await until(lambda: all(gate._link.processes >= 1 for gate in gates))
+        gates[0]._link._present_at = gates[1]._link._present_at = float("-inf")
+        await asyncio.gather(*(gate.acquire(1, 1) for gate in gates))
+        await until(lambda: gates[0]._link.processes == 2 or gates[1]._link.processes == 2)
+        alone = next(gate for gate in gates if gate._link.processes == 2)
+        valkey_server.pause()
+        times: list[float] = []
+
+        async def send() -> None:
+            while True:
+                grant = await alone.acquire(1, 1)
+                if grant.alone:
+                    times.append(time.monotonic())
+
+        senders = [asyncio.create_task(send()) for _ in range(50)]
+        try:
+            await until(lambda: len(times) >= 15)
+        finally:
+            valkey_server.resume()
+            for sender in senders:
+                sender.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+        # 1,200 a minute over two processes are ten a second, and the share begins empty.
+        assert len(times) - 1 <= 10 * (times[-1] - times[0]) + 1
+
+
+async def test_when_redis_comes_back_without_its_data_the_bucket_starts_empty(valkey_server: Server) -> None:
+    async with Limiter(valkey_server.url) as limiter:
+        gate = limiter.gate(SCOPE, LimitsSet(600, 0))
+        await grants(gate, 6)
+        valkey_server.kill()
+        valkey_server.start()
+        grant = await gate.acquire(1, 1)
+        while grant.alone:
+            grant = await gate.acquire(1, 1)
+        assert grant.level_requests <= 4
+
+
+async def test_a_flushed_redis_is_told_the_learnt_limits_again(gate: Open, valkey_session: Server) -> None:
+    opened = gate(None, None)
+    opened.settle(await opened.acquire(1, 1), {"x-ratelimit-limit-requests": "6000"}, 10)
+    await grants(opened, 5)
+    valkey_session.flush()
+    await grants(opened, 20)
+    assert opened.rates is not None
+    assert opened.rates.rpm == 6000
+
+
+async def test_a_gate_that_has_never_seen_redis_lets_nothing_pass(valkey_server: Server) -> None:
+    valkey_server.kill()
+    async with Limiter(valkey_server.url) as limiter:
+        waiting = asyncio.create_task(limiter.gate(SCOPE, LimitsSet(600, 0)).acquire(1, 1))
+        done, _ = await asyncio.wait({waiting}, timeout=0.5)
+        assert not done
+        valkey_server.start()
+        assert not (await waiting).alone
+
+
+async def test_a_redis_that_refuses_to_write_counts_as_away(valkey_server: Server) -> None:
+    async with Limiter(valkey_server.url) as limiter:
+        gate = limiter.gate(SCOPE, LimitsSet(600, 0))
+        await gate.acquire(1, 1)
+        with valkey_server.client() as client:
+            client.config_set("maxmemory", "1")
+            assert (await gate.acquire(1, 1)) is not None
+            while not (await gate.acquire(1, 1)).alone:
+                pass
+            client.config_set("maxmemory", "0")
+        while (await gate.acquire(1, 1)).alone:
+            pass
+
+
+async def test_closing_the_limiter_cancels_those_who_wait(valkey_url: str) -> None:
+    async with Limiter(valkey_url) as limiter:
+        gate = limiter.gate(SCOPE, LimitsSet(60, 0))
+        waiting = [asyncio.create_task(gate.acquire(1, 1)) for _ in range(5)]
+        await waiting[0]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results[1:]] == [asyncio.CancelledError] * 4
