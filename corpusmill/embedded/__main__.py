@@ -27,6 +27,7 @@ def serve() -> int:
     from corpusmill.settings import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings.load()
     place = prepare(settings)
     held = lock.take(place.lock, within_s=2.0)

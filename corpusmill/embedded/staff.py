@@ -65,11 +65,11 @@ class Staff:
             worker.tell(line)
 
     async def stop(self) -> None:
-        """Stop gracefully: workers finish and save what is in flight while the queue and the scheduler still serve."""
-        await self.set_workers(0)
-        for child in (self._scheduler, self._valkey):
-            if child:
-                await child.stop()
+        """Stop gracefully: workers finish and save what is in flight while Valkey still serves."""
+        served = [child for child in (self._scheduler, *self._workers) if child]
+        await asyncio.gather(*(child.stop() for child in served))
+        if self._valkey:
+            await self._valkey.stop()
 
     def kill(self) -> None:
         """Stop at once: nothing that they could save has a place any more."""
