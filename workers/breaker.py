@@ -6,7 +6,7 @@ In this process first, so that no further call is made here; then in the ledger,
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from corpusmill.errors import CorpusmillError
@@ -61,15 +61,25 @@ class Breaker:
 
     async def decide(self, stream: Stream) -> None:
         """Items have failed in a way that may be everybody's: it is theirs if anything succeeds, else the jobs stop."""
-        withheld = stream.take_withheld()
+        # Items of halted shards stay open: whoever lets their job go on has them tried again.
+        withheld = [each for each in stream.take_withheld() if all(unit.shard.halted is None for unit in each.units)]
         if not withheld:
             return
         jobs = {unit.shard.job.run.id: unit.shard.job.run for each in withheld for unit in each.units}
-        few = sum(len(each.units) for each in withheld) < HANDFUL
-        if few or await self._any_success(jobs):
+        if sum(len(each.units) for each in withheld) < HANDFUL:
             self._write(withheld)
-            if not few:
-                stream.probation.pass_()
+            return
+        stream.probation.suspend()
+        try:
+            await self._judge(stream, withheld, jobs)
+        finally:
+            stream.probation.go_on()
+
+    async def _judge(self, stream: Stream, withheld: Sequence[Withheld], jobs: Mapping[int, JobRun]) -> None:
+        """A handful has failed and nothing has succeeded here."""
+        if await self._any_success(jobs):
+            stream.probation.pass_()
+            self._write(withheld)
             return
         note = withheld[0].error.message
         for job_id, run in jobs.items():

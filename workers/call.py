@@ -25,7 +25,6 @@ class Call:
         self._number = number
         self._attempt_id = os.urandom(16)
         self._rows: Sequence[Usage] = new_rows(self._attempt_id, ticket.units, ticket.facts, provider)
-        self.member, self.under_way = ticket.member, False
 
     async def make(self) -> None:
         """Send it, validate the reply, and book both.
@@ -46,7 +45,6 @@ class Call:
             self._book_unknown()
             raise
         finally:
-            self.under_way = False
             self._ticket.member.under_way -= 1
             self._dispatch.metrics.returned()
         self._read(reply)
@@ -57,7 +55,6 @@ class Call:
         except DiskFull:
             self._ticket.unused()
             raise
-        self.under_way = True
         self._ticket.member.under_way += 1
         for shard, item in self._ticket.units:
             shard.take_off(item)

@@ -40,7 +40,8 @@ class Delivery:
     def __init__(self, dispatch: Dispatch, stream: Stream, work: Work, units: Sequence[Unit]) -> None:
         self._dispatch, self._stream, self._work = dispatch, stream, work
         self._units = tuple(units)
-        self._call: Call | None = None
+        self._called: Member | None = None
+        self._waiting = True
         self._calls = 0
         self._last_error: CallError | None = None
         stream.deliveries.add(self)
@@ -48,8 +49,7 @@ class Delivery:
 
     def reconsider(self) -> None:
         """Stop waiting if nobody wants the request any more; a call under way is left to end."""
-        calling = self._call is not None and self._call.under_way
-        if not calling and not any(unit.shard.wants(unit.item) for unit in self._units):
+        if self._waiting and not any(unit.shard.wants(unit.item) for unit in self._units):
             self.task.cancel()
 
     def abandon(self) -> None:
@@ -79,7 +79,7 @@ class Delivery:
         """Bring these units to their end."""
         self._units, self._calls = tuple(units), 0
         try:
-            await with_retries(self._try, self._dispatch.retry, sleep=self._rest)
+            await self._retried()
         except CallError as error:
             await self._failed(error)
         except RequestTooLarge:
@@ -88,6 +88,13 @@ class Delivery:
             return
         except (LimiterParked, RetryLater, OverBudget, ShardLost, DiskFull) as error:
             await self._held_up(error)
+
+    async def _retried(self) -> None:
+        try:
+            await with_retries(self._try, self._dispatch.retry, sleep=self._rest)
+        finally:
+            # What follows halts shards, and must not be called off by that itself.
+            self._waiting = False
 
     async def _held_up(self, error: Exception) -> None:
         """It is nobody's failure, but no call may be made: its shards go back, or its jobs pause."""
@@ -105,10 +112,12 @@ class Delivery:
     # --- one try ------------------------------------------------------------------------------------------------
 
     async def _try(self) -> None:
+        self._waiting = True
         async with (
             self._stream.probation.call(),
             admitted(self._dispatch, self._stream, self._work, self._wanted) as ticket,
         ):
+            self._waiting = False
             try:
                 await self._make(ticket)
             except CallError as error:
@@ -124,8 +133,8 @@ class Delivery:
         self._calls += 1
         pool = len(self._stream.lane.members) > 1
         provider = ticket.member.endpoint.name if pool else ticket.units[0].shard.job.run.provider
-        self._call = Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls)
-        await self._call.make()
+        self._called = ticket.member
+        await Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls).make()
 
     async def _note_reached(self, member: Member, error: CallError) -> None:
         if error.failure_class != "connection":
@@ -138,6 +147,7 @@ class Delivery:
         self._wanted()
         if self._last_error is not None and self._last_error.failure_class == "connection":
             seconds = min(seconds, LONGEST_RECONNECT_S)
+        self._waiting = True
         await asyncio.sleep(seconds)
 
     def _wanted(self) -> tuple[Unit, ...]:
@@ -177,7 +187,3 @@ class Delivery:
             await self._dispatch.breaker.shut(lane, member, error.failure.pauses, error)
         if lane.choose() is not None:
             await self._deliver(self._units)
-
-    @property
-    def _called(self) -> Member | None:
-        return self._call.member if self._call is not None else None

@@ -17,14 +17,14 @@ class Probation:
     """Lets at most `probes` calls be under way until `pass_` is called, then any number."""
 
     def __init__(self, probes: int = PROBES) -> None:
-        self.passed = False
+        self.passed = self.suspended = False
         self._free = probes
         self._changed = asyncio.Event()
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
         """Hold one of the probes for as long as the block takes; free once passed."""
-        while not self.passed and self._free <= 0:
+        while self.suspended or (not self.passed and self._free <= 0):
             await self._changed.wait()
         self._free -= 1
         try:
@@ -38,6 +38,15 @@ class Probation:
         if not self.passed:
             self.passed = True
             self._wake()
+
+    def suspend(self) -> None:
+        """Let nobody begin until `go_on`: it is being decided whether there is any use in it."""
+        self.suspended = True
+
+    def go_on(self) -> None:
+        """It has been decided."""
+        self.suspended = False
+        self._wake()
 
     def _wake(self) -> None:
         self._changed.set()

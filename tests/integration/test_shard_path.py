@@ -1,0 +1,377 @@
+"""The path of a shard through a worker's runtime, against the simulator's faults."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from decimal import Decimal
+
+from pydantic import SecretStr
+
+from corpusmill.ledger.records import ShardRef
+from corpusmill.prices import PriceCard, Rates
+from corpusmill.settings import Provider
+from corpusmill.spec import COMPLETIONS_PATH, JobSpec
+from tests.fixtures.bench import StartBench
+from tests.fixtures.fleet import KEY, chunks, completions, embeddings, lines
+from tests.fixtures.simulator import StartSimulator
+from tests.fixtures.valkey import free_port
+
+CARD = PriceCard(
+    "gpt-6-luna", "test", "2026-11-01", {"default": Rates(((0, Decimal(1)),), ((0, Decimal(1000)),))}
+).as_json()
+
+
+def texts(count: int, what: str = "chunk") -> list[str]:
+    return [f"{what} number {number}" for number in range(count)]
+
+
+async def until(happened: Callable[[], bool], within_s: float = 5) -> None:
+    deadline = time.monotonic() + within_s
+    while not happened():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+# --- each item once -------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_delivered_twice_at_once_is_paid_for_once(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(50))
+        ref = ShardRef(job.id, 0)
+        reports = await asyncio.gather(*(b.runtime.run_shard(ref) for _ in range(3)))
+        assert sorted(report.outcome for report in reports) == ["done", "dropped", "dropped"]
+        assert b.state(job) == "finished"
+        assert endpoint.stats()["paid_requests"] == 50
+
+
+async def test_a_text_in_four_shards_is_paid_for_once(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(latency_ms=50)
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(["one and the same text"] * 40, shard_size=10)
+        await b.run(job, shard_size=10)
+        assert b.state(job) == "finished"
+        counts = b.counts(job)
+        assert (counts.succeeded, counts.cached) == (40, 39)
+        assert endpoint.stats()["paid_requests"] == 1
+
+
+async def test_a_second_job_over_the_same_texts_pays_nothing(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url) as b:
+        await b.run(b.complete(texts(30)))
+        again = b.complete(texts(30))
+        await b.run(again)
+        assert (b.counts(again).cached, b.counts(again).requests) == (30, 0)
+        assert endpoint.stats()["paid_requests"] == 30
+
+
+async def test_small_embedding_shards_share_a_request_and_the_bill_is_split_exactly(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url) as b:
+        spec = embeddings(b.endpoint)
+        warm = b.submit(spec, chunks(spec, ["warm"]))
+        await b.run(warm)
+        jobs = [b.submit(spec, chunks(spec, texts(7, what))) for what in ("red", "green", "blue")]
+        before = endpoint.stats()["requests"]
+        await asyncio.gather(*(b.run(job) for job in jobs))
+        assert [b.state(job) for job in jobs] == ["finished"] * 3
+        assert endpoint.stats()["requests"] - before == 1
+        billed = sum(line["prompt_tokens"] for line in endpoint.paid()[1:])
+        assert sum(b.counts(job).prompt_tokens for job in jobs) == billed
+
+
+# --- what fails -----------------------------------------------------------------------------------------------------
+
+
+async def test_empty_answers_are_retried_twice_then_failed_and_all_three_are_billed(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(fault=["empty@text:hollow"])
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(["sound", "hollow"])
+        await b.run(job)
+        counts = b.counts(job)
+        assert b.state(job) == "finished"
+        assert (counts.succeeded, counts.failed_by_class, counts.requests) == (1, {"empty_reply": 1}, 4)
+        assert endpoint.stats()["paid_requests"] == 4
+        assert sum(line["completion_tokens"] for line in endpoint.paid()) == counts.completion_tokens
+
+
+async def test_answers_that_are_no_answers_are_never_stored(bench: StartBench, simulator: StartSimulator) -> None:
+    kinds = ["html200", "bad_json", "no_usage", "no_choices"]
+    endpoint = simulator(fault=[f"{kind}@text:{kind}" for kind in kinds])
+    async with bench(endpoint.base_url) as b:
+        job = b.complete([*kinds, "sound"])
+        await b.run(job)
+        assert b.counts(job).failed_by_class == {"bad_reply": 4}
+        assert [row.state for row in b.results(job)] == ["failed"] * 4 + ["succeeded"]
+
+
+async def test_a_poisoned_text_in_a_pack_fails_alone(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(fault=["content_policy@text:poison"])
+    async with bench(endpoint.base_url) as b:
+        job = b.embed([*texts(40), "poison", *texts(23, "more")])
+        await b.run(job)
+        assert b.state(job) == "finished"
+        failed = [row for row in b.results(job) if row.state == "failed"]
+        assert [(row.id, row.error_class) for row in failed] == [("d40", "content_policy")]
+        assert b.counts(job).succeeded == 63
+        assert "poison" not in str(failed[0].error)
+
+
+async def test_rate_limit_answers_use_up_no_attempt(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(fault=["rate_limit_tokens:0.05@1-9"])
+    async with bench(endpoint.base_url, retry={"attempts": 2, "min_s": 0.02, "max_s": 0.1}) as b:
+        job = b.complete(texts(3))
+        await b.run(job)
+        assert b.counts(job).succeeded == 3
+        assert b.counts(job).requests == 12
+
+
+async def test_a_call_that_hangs_is_cut_and_counted_as_unknown_spend(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(fault=["hang@text:stuck"])
+    async with bench(endpoint.base_url, timeout_s=0.3, retry={"attempts": 2, "min_s": 0.02}) as b:
+        job = b.complete(["stuck", "free"], price_card=CARD)
+        await b.run(job)
+        counts = b.counts(job)
+        assert counts.failed_by_class == {"timeout": 1}
+        assert counts.unknown_attempts == 2
+        assert counts.unknown_usd is not None and counts.unknown_usd > 0
+
+
+async def test_a_wrong_key_pauses_at_once_and_nothing_is_tried_again(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(key="sk-another")
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(300))
+        await b.run(job)
+        assert b.state(job) == "paused:key"
+        assert endpoint.stats()["requests"] <= 5
+        assert b.counts(job).open == 300
+        assert KEY not in str(b.ledger.job(job.id).note)
+
+
+async def test_a_missing_model_stops_the_job_after_a_handful(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(models="gpt-6-luna")
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(300), model="gpt-9")
+        await b.run(job)
+        assert b.state(job) == "stopped"
+        assert "no such model" in str(b.ledger.job(job.id).note)
+        assert endpoint.stats()["requests"] <= 10
+        assert b.counts(job).open == 300
+
+
+async def test_three_items_that_fail_alike_are_failures_of_their_own(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(models="gpt-6-luna")
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(3), model="gpt-9")
+        await b.run(job)
+        assert b.state(job) == "finished"
+        assert b.counts(job).failed_by_class == {"no_such_model": 3}
+
+
+async def test_a_refused_parameter_of_one_item_fails_that_item(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(fault=["bad_parameter@text:odd"])
+    async with bench(endpoint.base_url) as b:
+        job = b.complete([*texts(20), "odd", *texts(20, "other")])
+        await b.run(job)
+        assert b.counts(job).failed_by_class == {"bad_parameter": 1}
+
+
+async def test_a_dead_endpoint_pauses_its_jobs_and_uses_up_no_attempts(bench: StartBench) -> None:
+    async with bench(f"http://127.0.0.1:{free_port()}/v1", retry={"attempts": 2, "min_s": 0.02, "max_s": 0.1}) as b:
+        one, many = b.complete(["single"]), b.complete(texts(200))
+        await asyncio.gather(b.run(one), b.run(many))
+        assert (b.state(one), b.state(many)) == ("paused:endpoint", "paused:endpoint")
+        assert b.counts(many).failed == 0
+
+
+async def test_spent_credit_pauses_the_job_and_resume_finishes_it(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(fault=["credit_balance_exhausted@60-"])
+    async with bench(endpoint.base_url, window=20) as b:
+        job = b.complete(texts(200))
+        await b.run(job)
+        assert b.state(job) == "paused:billing"
+        assert endpoint.stats()["requests"] <= 60 + 20
+        assert b.counts(job).failed == 0
+        endpoint.set_faults()
+        b.ledger.resume(job.id)
+        await b.run(job)
+        assert b.counts(job).succeeded == 200
+        assert endpoint.stats()["duplicates_paid"] == 0
+
+
+async def test_a_wait_too_long_to_sit_out_parks_the_shard(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(fault=["rate_limit_day:7200@1-"])
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(5))
+        reports = await b.run(job)
+        assert [report.outcome for report in reports] == ["parked"]
+        assert b.state(job) == "running"
+        assert [report.outcome for report in await b.run(job)] == ["dropped"]
+
+
+async def test_a_member_of_a_pool_with_a_revoked_key_is_left_out(bench: StartBench, simulator: StartSimulator) -> None:
+    good, bad = simulator(latency_ms=20), simulator(key="sk-another")
+    providers = {
+        "bad": Provider(base_url=bad.base_url, api_key=SecretStr("sk-revoked")),
+        "both": Provider(members=("sim", "bad")),
+    }
+    async with bench(good.base_url, providers=providers) as b:
+        spec = completions("pool:both")
+        job = b.submit(spec, chunks(spec, texts(200)))
+        await b.run(job)
+        assert b.counts(job).succeeded == 200
+        assert good.stats()["paid_requests"] == 200
+
+
+# --- people and limits ----------------------------------------------------------------------------------------------
+
+
+async def test_a_pause_stops_sending_within_two_seconds_and_keeps_what_was_in_flight(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(latency_ms=200)
+    async with bench(endpoint.base_url, window=20) as b:
+        job = b.complete(texts(250))
+        running = asyncio.create_task(b.run(job))
+        await until(lambda: endpoint.stats()["paid_requests"] > 10)
+        b.ledger.pause(job.id, "user")
+        await asyncio.sleep(2)
+        sent = endpoint.stats()["requests"]
+        await running
+        assert endpoint.stats()["requests"] == sent < 250
+        assert b.counts(job).succeeded == endpoint.stats()["paid_requests"]
+        b.ledger.resume(job.id)
+        await b.run(job)
+        assert b.counts(job).succeeded == 250
+        assert endpoint.stats()["duplicates_paid"] == 0
+
+
+async def test_a_cancelled_job_ends_while_it_waits_for_the_limit(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url, limits={"rpm": 60, "tpm": 0}) as b:
+        job = b.complete(texts(200))
+        running = asyncio.create_task(b.run(job))
+        await until(lambda: endpoint.stats()["paid_requests"] > 0)
+        b.ledger.cancel(job.id)
+        async with asyncio.timeout(3):
+            reports = await running
+        assert {report.outcome for report in reports} == {"cancelled"}
+
+
+async def test_a_budget_holds_over_all_shards_and_a_higher_one_goes_on(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(latency_ms=10)
+    async with bench(endpoint.base_url) as b:
+        spec = completions(b.endpoint, max_completion_tokens=100)
+        job = b.submit(
+            spec, chunks(spec, texts(100)), shard_size=10, price_card=CARD, budget_usd=Decimal("1.00"),
+        )  # fmt: skip
+        await b.run(job, shard_size=10)
+        counts = b.counts(job)
+        assert b.state(job) == "paused:budget"
+        assert counts.usd is not None and Decimal("0.5") < counts.usd <= Decimal("1.00")
+        b.ledger.resume(job.id, budget=Decimal(50))
+        await b.run(job, shard_size=10)
+        assert b.state(job) == "finished"
+        assert endpoint.stats()["duplicates_paid"] == 0
+
+
+async def test_a_text_larger_than_a_minutes_limit_fails_without_a_call(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url, limits={"rpm": 0, "tpm": 6_000}) as b:
+        job = b.complete(["short", "long " * 10_000])
+        await b.run(job)
+        assert b.counts(job).failed_by_class == {"too_large": 1}
+        assert endpoint.stats()["requests"] == 1
+
+
+async def test_first_ends_a_shard_in_the_middle_and_the_rest_goes_on_from_there(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(30), first=12)
+        await b.run(job)
+        assert b.state(job) == "paused:first"
+        assert endpoint.stats()["paid_requests"] == 12
+        b.ledger.resume(job.id, first=None)
+        await b.run(job)
+        assert b.state(job) == "finished"
+        assert endpoint.stats()["paid_requests"] == 30
+
+
+async def test_a_drained_runtime_gives_its_shards_back_at_once(bench: StartBench, simulator: StartSimulator) -> None:
+    endpoint = simulator(latency_ms=200)
+    async with bench(endpoint.base_url, window=5) as b:
+        job = b.complete(texts(100))
+        running = asyncio.create_task(b.run(job))
+        await until(lambda: endpoint.stats()["in_flight"] > 0)
+        b.runtime.drain()
+        reports = await running
+        assert [report.outcome for report in reports] == ["drain"]
+        assert b.counts(job).succeeded == endpoint.stats()["paid_requests"]
+        claim = b.ledger.claim(ShardRef(job.id, 0), worker_id="next", lease_s=5, holds=b.runtime.keyring.holds())
+        assert claim is not None
+
+
+async def test_a_second_drain_cuts_calls_off_and_books_them_as_unknown(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(fault=["hang@1-"])
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(3))
+        running = asyncio.create_task(b.run(job))
+        await until(lambda: endpoint.stats()["in_flight"] == 3)
+        b.runtime.drain()
+        b.runtime.drain()
+        await running
+        assert b.counts(job).unknown_attempts == 3
+        assert b.counts(job).open == 3
+
+
+# --- on the wire ----------------------------------------------------------------------------------------------------
+
+
+async def test_request_bodies_pass_untouched_and_replies_come_back_whole(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url) as b:
+        spec = JobSpec("request", COMPLETIONS_PATH, "gpt-6-luna", b.endpoint)
+        body = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "hi"}], "n": 2, "logprobs": True}
+        job = b.submit(spec, lines(spec, [body]))
+        await b.run(job)
+        assert endpoint.requests()[0]["body"] == body
+        row = b.results(job)[0]
+        assert row.body is not None and b'"choices"' in row.body
+
+
+async def test_an_endpoint_that_knows_max_tokens_is_sent_max_tokens(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    old = {"old": Provider(base_url=endpoint.base_url + "/", api_key=SecretStr(KEY), max_tokens_name="max_tokens")}
+    async with bench("http://127.0.0.1:9/v1", providers=old) as b:
+        spec = completions(b.settings.endpoint("old"), max_completion_tokens=17)
+        job = b.submit(spec, chunks(spec, ["a text"]))
+        await b.run(job)
+        sent = endpoint.requests()[0]["body"]
+        assert sent["max_tokens"] == 17
+        assert "max_completion_tokens" not in sent
