@@ -67,14 +67,13 @@ class Pace:
 
 
 def _plain(pace: Pace) -> Show:
-    told_s = 0.0
+    told_s: float | None = None
 
     def show(look: Look) -> None:
         nonlocal told_s
         pace.add(look)
-        if told_s == 0.0:
-            told_s = look.at_s
-        if look.at_s - told_s >= _PLAIN_EVERY_S:
+        # The first look is told as well: a log names the job from the start.
+        if told_s is None or look.at_s - told_s >= _PLAIN_EVERY_S:
             told_s = look.at_s
             out.note(f"{look.job.public_id} {_percent(look):3.0f} %  " + " · ".join(pace.facts(look)))
 
@@ -86,6 +85,7 @@ def _drawn(pace: Pace) -> Iterator[Show]:
     # Loaded only when something is drawn: it costs more than all the rest of a short command.
     from rich.console import Console, Group
     from rich.live import Live
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
@@ -93,7 +93,9 @@ def _drawn(pace: Pace) -> Iterator[Show]:
 
         def show(look: Look) -> None:
             pace.add(look)
-            bar = ProgressBar(total=max(1, look.counts.items), completed=look.counts.items - look.counts.open)
+            done = look.counts.items - look.counts.open
+            # Padded, because a bare bar does not end its line: what follows it would be cut off.
+            bar = Padding(ProgressBar(total=max(1, look.counts.items), completed=done), 0)
             head = Text(f"{look.job.public_id}  {look.job.kind} {look.job.model}  {look.job.state}")
             live.update(Group(head, bar, Text(" · ".join(pace.facts(look)))), refresh=True)
 
