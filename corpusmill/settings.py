@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import platformdirs
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -84,7 +85,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
-    home: Path = Field(
+    # Absolute, because the supervisor and its children stand elsewhere than the command.
+    home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
         default_factory=lambda: platformdirs.user_state_path("corpusmill"),
         description="Folder of the ledger and the journal; the default is the platform's user state folder.",
     )

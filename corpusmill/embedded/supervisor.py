@@ -3,7 +3,7 @@
 1. Holds the lock in HOME; a second one of the same HOME ends at once.
 2. Opens the control socket, migrates the ledger, starts Valkey, scheduler and worker.
 3. Once a second looks round: pauses jobs that nobody looks at, ends `linger_s` after the last client and active job
-   (one started by `up` stays), ends at once when HOME or its sockets have vanished.
+   (one started by `up` stays), ends when HOME or its sockets have vanished.
 4. Stops the children, removes the socket folder, gives the lock back. Killed, its children see their pipes close.
 """
 
@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +23,7 @@ from corpusmill import __version__
 from corpusmill.embedded.control import Control
 from corpusmill.embedded.ledger_watch import LedgerWatch
 from corpusmill.embedded.lock import Lock, Note
-from corpusmill.embedded.place import Place, Sockets, make_sockets, remove_sockets
+from corpusmill.embedded.place import Place, make_sockets, remove_sockets
 from corpusmill.embedded.staff import Staff
 from corpusmill.embedded.viewers import Viewers
 from corpusmill.errors import CorpusmillError
@@ -48,7 +49,8 @@ class Supervisor:
         self._stop_reason: str | None = None
         self._stop_asked = asyncio.Event()
         self._idle_since = time.monotonic()
-        self._intact = _Intact(place, self.sockets)
+        self._home = _Same(place.home, place.lock)
+        self._socket = _Same(self.sockets.control)
 
     async def run(self) -> None:
         """Serve until nobody needs it or it is told to stop."""
@@ -56,7 +58,8 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, self.stop, f"signal {number.name}")
         try:
             await self.control.open(self.sockets.control)
-            self._intact.remember()
+            self._home.remember()
+            self._socket.remember()
             if self.lock.left_behind:
                 remove_sockets(Path(self.lock.left_behind.folder))
             self.lock.write(Note(os.getpid(), str(self.sockets.folder)))
@@ -98,11 +101,12 @@ class Supervisor:
                 await self._look_round()
 
     async def _look_round(self) -> None:
-        if not self._intact():
+        if not self._home():
             self.staff.kill()
+        if not (self._home() and self._socket()):
             self.stop("HOME or its sockets have vanished")
             return
-        _trim(self.place)
+        _trim(self.place.log)
         try:
             active = await self._pause_the_unseen("its last viewer went away")
         except CorpusmillError as error:
@@ -126,7 +130,7 @@ class Supervisor:
         reason = self._stop_reason or "it could not start"
         log.info("stopping why=%s", reason)
         self.control.tell_everybody({"stopping": reason})
-        if self._intact():
+        if self._home():
             await self._logged(self._pause_all_but_detached)
             await self._logged(self.staff.stop)
         else:
@@ -152,11 +156,11 @@ class Supervisor:
             log.exception("at the end")
 
 
-class _Intact:
-    """Whether HOME and the control socket are still those that we started with."""
+class _Same:
+    """Whether files are still those that we started with, and not gone or others of the same name."""
 
-    def __init__(self, place: Place, sockets: Sockets) -> None:
-        self._paths = (place.home, place.lock, sockets.control)
+    def __init__(self, *paths: Path) -> None:
+        self._paths = paths
         self._first: list[tuple[int, int] | None] = []
 
     def remember(self) -> None:
@@ -174,10 +178,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
-def _trim(place: Place) -> None:
+def _trim(log_file: Path) -> None:
     """Keep the log from growing for ever: its writers append, so it can be cut under them."""
-    if place.log.stat().st_size > MOST_LOG_BYTES:
-        tail = place.log.read_bytes()[-MOST_LOG_BYTES // 10 :]
-        os.truncate(place.log, 0)
-        with place.log.open("ab") as file:
-            file.write(tail)
+    with suppress(OSError):
+        if log_file.stat().st_size > MOST_LOG_BYTES:
+            tail = log_file.read_bytes()[-MOST_LOG_BYTES // 10 :]
+            os.truncate(log_file, 0)
+            with log_file.open("ab") as file:
+                file.write(tail)

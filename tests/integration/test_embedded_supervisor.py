@@ -18,6 +18,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from corpusmill import _entry
 from corpusmill.embedded import lock
 from corpusmill.embedded.client import Session, down, join
 from corpusmill.embedded.place import place_of
@@ -247,6 +248,32 @@ def test_it_ends_when_home_vanishes(settings: Settings) -> None:
         until(lambda: not processes(settings))
     assert not folder.exists()
     assert not settings.home.exists()
+
+
+def test_it_ends_when_its_sockets_vanish_so_that_the_next_client_finds_another(settings: Settings) -> None:
+    with join(settings) as session:
+        first = session.pid
+        (settings.home / "supervisor.log").unlink()
+        shutil.rmtree(socket_folder(settings))
+        until(lambda: not lock.is_held(place_of(settings).lock))
+    with join(settings) as session:
+        assert session.pid != first
+
+
+def test_up_in_the_foreground_ends_by_a_signal_and_takes_everything_along(settings: Settings) -> None:
+    process = subprocess.Popen(
+        [*_entry.child_command("corpusmill"), "up"],
+        env={**_entry.bare_env(), "CORPUSMILL_HOME": str(settings.home), "CORPUSMILL_GRACE_S": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("up: supervisor")
+        process.terminate()
+        assert process.wait(30) == 0
+    until(lambda: not processes(settings))
 
 
 def test_it_holds_none_of_its_clients_descriptors(settings: Settings) -> None:

@@ -53,6 +53,12 @@ def test_the_file_in_home_counts_only_where_the_current_folder_has_none(tmp_path
     assert (Settings.load().window, Settings.load().lease_s) == (1000, 5)
 
 
+def test_home_is_absolute_however_it_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert Settings(home=Path("here")).home == tmp_path / "here"
+    monkeypatch.setenv("CORPUSMILL_HOME", "there")
+    assert Settings.load().home == tmp_path / "there"
+
+
 def test_an_empty_environment_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORPUSMILL_LIMITS__RPM", "")
     monkeypatch.setenv("OPENAI_API_KEY", " ")
