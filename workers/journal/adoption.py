@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ BATCH_BYTES = 4 << 20
 BATCH_ROWS = 1_000
 
 
-def adopt(parent: Path) -> Iterator[Batch]:
+def adopt(parent: Path) -> Generator[Batch, None, None]:
     """What the journals below `parent` that no process holds have to say, as batches without fences.
 
     Commit each batch before asking for the next: a journal is removed when the batch after its last is asked for. To

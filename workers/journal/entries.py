@@ -88,17 +88,18 @@ def decoded(payload: memoryview) -> Entry:
     kind = header["kind"]
     if kind == "done":
         return Done([bytes.fromhex(attempt) for attempt in header["attempts"]])
+    if kind not in ("sent", "reply", "void"):
+        raise ValueError(f"a record of kind {kind}")
     attempt_id = bytes.fromhex(header["attempt"])
     if kind == "void":
         return Void(attempt_id)
     usage = list(_rows(Usage, header["usage"]))
     if kind == "sent":
         return Sent(attempt_id, usage)
-    if kind == "reply":
-        bodies = _cut(payload[bodies_at:], header["bodies"])
-        answers = list(_rows(Answer, header["answers"], bodies))
-        return Reply(attempt_id, answers, list(_rows(ItemResult, header["results"])), usage)
-    raise ValueError(f"a record of kind {kind}")
+    bodies = _cut(payload[bodies_at:], header["bodies"])
+    return Reply(
+        attempt_id, list(_rows(Answer, header["answers"], bodies)), list(_rows(ItemResult, header["results"])), usage
+    )
 
 
 def _payload(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> bytes:
