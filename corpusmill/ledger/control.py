@@ -79,7 +79,7 @@ def _unpark(conn: Connection, job_id: int) -> None:
 def set_budget(conn: Connection, job_id: int, budget: Decimal | None) -> None:
     """Give the job another budget. All shards are locked, so that no spending slips past the account opened here."""
     shards.lock_all(conn, job_id)
-    conn.execute(update(Job).where(Job.id == job_id).values(budget_usd=budget))
+    conn.execute(update(Job).where(Job.id == job_id).values(budget_usd=money.checked(budget)))
     money.recount(conn, job_id)
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from corpusmill.errors import JobNotFound
+from corpusmill.ledger import money
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Collection, Job
@@ -61,7 +62,7 @@ def _row(new: NewJob, collection_id: int, made_at: float) -> dict[str, object]:
         "items": 0,
         "documents": 0,
         "shards_open": 0,
-        "budget_usd": new.budget_usd,
+        "budget_usd": money.checked(new.budget_usd),
         "set_aside": Decimal(0),
         "first": new.first,
         "out": new.out,

@@ -7,10 +7,28 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, func, select, update
 
+from corpusmill.errors import UsageError
 from corpusmill.ledger import shards
 from corpusmill.ledger.models import Job, Shard
 from corpusmill.ledger.records import Reservation, ShardRef
 from corpusmill.ledger.types import rounded
+
+# What whole pico-dollars in a BIGINT can hold, rounded down.
+MOST_USD = Decimal(9_000_000)
+
+
+def checked(budget: Decimal | None) -> Decimal | None:
+    """The budget, if the ledger can hold it.
+
+    Raises:
+        UsageError: it is negative, no number, or over nine million dollars.
+    """
+    if budget is None or (budget.is_finite() and 0 <= budget <= MOST_USD):
+        return budget
+    raise UsageError(
+        f"a budget of {budget} USD cannot be kept",
+        next_step=f"choose one from 0 to {MOST_USD:,} USD, or none",
+    )
 
 
 def reserve(conn: Connection, ref: ShardRef, fence: int, usd: Decimal) -> Reservation:
@@ -35,7 +53,7 @@ def reserve(conn: Connection, ref: ShardRef, fence: int, usd: Decimal) -> Reserv
 
 
 def _reserved(conn: Connection, job_id: int) -> Decimal:
-    total = select(func.coalesce(func.sum(Shard.reserved), Decimal(0))).where(Shard.job_id == job_id)
+    total = select(func.coalesce(func.sum(Shard.reserved), 0)).where(Shard.job_id == job_id)
     return conn.execute(total).scalar_one()
 
 
@@ -50,5 +68,5 @@ def adjust(conn: Connection, deltas: Mapping[int, Decimal]) -> None:
 def recount(conn: Connection, job_id: int) -> None:
     """Work out anew what is set aside; the caller holds the locks of all shards of the job."""
     spent = func.sum(Shard.usd + Shard.unknown_usd + Shard.reserved)
-    total = select(func.coalesce(spent, Decimal(0))).where(Shard.job_id == job_id).scalar_subquery()
+    total = select(func.coalesce(spent, 0)).where(Shard.job_id == job_id).scalar_subquery()
     conn.execute(update(Job).where(Job.id == job_id).values(set_aside=total))

@@ -6,8 +6,6 @@ import secrets
 from decimal import Decimal
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, delete, inspect, select, text, update
 
 from corpusmill.errors import CorpusmillError, UsageError
@@ -59,6 +57,9 @@ def _migrate(conn: Connection, database: Database) -> str | None:
     before = revision(conn)
     _refuse_newer(before, database)
     if before != HEAD:
+        from alembic import command  # a tenth of a second, which only this needs
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
         config.attributes["connection"] = conn

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 
 from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.models import Job, Shard
@@ -130,13 +130,18 @@ def closed(conn: Connection, refs: Iterable[ShardRef], wall_s: float) -> None:
 
 
 def finish(conn: Connection, job_id: int, wall_s: float) -> None:
-    """A job with no open shard has reached its end, or that of its `first` items."""
+    """A job with no open shard has reached its end, or that of its `first` items while others are still open."""
     going = (Job.id == job_id, Job.state.in_(("queued", "running", "paused")))
     job = conn.execute(select(Job.first, Job.items).where(*going)).one_or_none()
     if job is None:  # cancelled or stopped: it stays so until somebody resumes it
         return
-    if job.first is not None and job.first < job.items:
+    if job.first is not None and _terminal(conn, job_id) < job.items:
         end: dict[str, object] = {"state": "paused", "reason": "first"}
     else:
         end = {"state": "finished", "reason": None, "finished_at": wall_s}
     conn.execute(update(Job).where(*going).values(note=None, **end))
+
+
+def _terminal(conn: Connection, job_id: int) -> int:
+    terminal = select(func.sum(Shard.succeeded + Shard.failed)).where(Shard.job_id == job_id)
+    return int(conn.execute(terminal).scalar_one() or 0)
