@@ -1,9 +1,9 @@
 """Intake: from folders, text files, line files and Batch request files to pieces with exact offsets and counts."""
 
+from corpusmill.intake.batch_file import requests, scan_requests, validate_requests
 from corpusmill.intake.chunker import CHUNKER_VERSION
 from corpusmill.intake.pool import pieces
-from corpusmill.intake.requests import requests, scan_requests, validate_requests
-from corpusmill.intake.scan import digests_key, scan
+from corpusmill.intake.scanning import digests_key, scan
 from corpusmill.intake.shapes import (
     EMBEDDING_LIMIT_TOKENS,
     BadLine,
@@ -16,7 +16,7 @@ from corpusmill.intake.shapes import (
     Scan,
     SourceFile,
 )
-from corpusmill.intake.validate import validate
+from corpusmill.intake.validating import validate
 
 __all__ = [
     "CHUNKER_VERSION",

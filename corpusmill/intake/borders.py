@@ -32,7 +32,7 @@ class Level(IntEnum):
 class Atom:
     """Characters `start` to `end`, which count about `tokens`; `level` is that of its end.
 
-    `white`: it is only white space.
+    `white`: it is only white space, and so much of it that it is better left out.
     """
 
     start: int
@@ -48,6 +48,8 @@ _BORDER = re.compile(
     r"""[.!?…]["'”’)\]*_`]*+(?=\s)\s++ | [。！？｡]["”’）」』]*+\s*+ | (?<!\s)[^\S\n]*+\n\s*+""",  # noqa: RUF001
     re.VERBOSE,
 )
+# Characters of white space that may stand at either end of a chunk.
+_LONG_WHITE = 64
 _WORD_END = re.compile(r"\s++")
 _HEADING = re.compile(r"#{1,6} |=[= ]|\f")
 
@@ -68,24 +70,25 @@ def atoms(text: str, start: int, *, room: int, encoding: Encoding) -> Iterator[A
             yield from finer(text, start, end, level, room=room, encoding=encoding)
             mark = end
         else:
-            yield Atom(start, end, tokens, level, text[start:end].isspace())
+            yield Atom(start, end, tokens, level, _is_white(text[start:end]))
         start, counted = end, mark
 
 
 def _borders(text: str, start: int) -> Iterator[tuple[int, Level, int]]:
     """The ends of sentences and lines after `start`, each with its level and where its own tokens end."""
+    last = start
     for found in _BORDER.finditer(text, start):
         run = found.group()
         newline = run.rfind("\n")
         if newline >= 0:
             # What follows the last line break is the indentation of the next line.
-            end = found.start() + newline + 1
-            yield end, _level_of_break(text, end, run), end
+            last = found.start() + newline + 1
+            yield last, _level_of_break(text, last, run), last
         elif not text[found.end() : found.end() + 1].islower():
             # A small letter after a full stop: an abbreviation, not a sentence's end.
-            yield found.end(), Level.SENTENCE, found.start() + len(run.rstrip())
-        start = found.end()
-    if len(text) > start:
+            last = found.end()
+            yield last, Level.SENTENCE, found.start() + len(run.rstrip())
+    if len(text) > last:
         yield len(text), Level.HEADING, len(text)
 
 
@@ -108,8 +111,12 @@ def finer(text: str, start: int, end: int, level: Level, *, room: int, encoding:
         if cut - start > step and encoding.count(text[start:cut]) > room:
             cut, found = start + step, Level.ANYWHERE
         piece = text[start:cut]
-        yield Atom(start, cut, encoding.count(piece), level if cut == end else found, piece.isspace())
+        yield Atom(start, cut, encoding.count(piece), level if cut == end else found, _is_white(piece))
         start = cut
+
+
+def _is_white(piece: str) -> bool:
+    return len(piece) > _LONG_WHITE and piece.isspace()
 
 
 def _word_end(text: str, at: int, latest: int) -> tuple[int, Level]:

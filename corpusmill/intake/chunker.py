@@ -8,8 +8,8 @@ content. The chunker below: see `benchmarks/intake.py`.
 
 How it cuts. The next border is the best one in a window of 60 to 100 % of the room; among equals the one whose
 surroundings hash highest. So borders depend on the text near them, not on all that stands before: after an edit
-at the top of a document the borders below soon fall where they fell. Every character is in a chunk, but for white
-space too long to fit. A text that fits is one chunk, as it is.
+at the top of a document the borders below soon fall where they fell. Every character is in a chunk, but for long
+white space between chunks. A text that fits is one chunk, as it is.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def spans(
     window = _Window(atoms(text, fresh, room=cutter.room, encoding=encoding), cutter.room)
     while window.fill() and (final or not window.ended):
         span, repeatable = cutter.fitted(window, repeatable)
-        yield span
+        if not text[span.fresh : span.end].isspace():
+            yield span
 
 
 def _count_if_one(text: str, tokens: int, encoding: Encoding) -> int | None:
@@ -88,7 +89,7 @@ class _Window:
         self._source = source
 
     def fill(self) -> bool:
-        """Get atoms until they are more than any choice needs; whether there is one that is not white space."""
+        """Get atoms until they are more than any choice needs; whether there is one."""
         while self.atoms and self.atoms[0].white:
             self.held -= self.atoms.popleft().tokens
         while self.held <= self.room * (1 + _LAST) and not self.ended:

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, BinaryIO, cast
 
 from corpusmill.errors import CorpusmillError, SourceError
-from corpusmill.intake.pieces import Document, pieces_of
+from corpusmill.intake.cutting import Document, pieces_of
 from corpusmill.intake.shapes import Chunking, Piece
 from corpusmill.tokens import Encoding, encoding
 

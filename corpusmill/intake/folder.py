@@ -60,13 +60,13 @@ def files_of(folder: Path, reading: Reading) -> Iterator[Found]:
     stack = [_Open(folder, "", True, _ignores_above(folder), frozenset())]
     while stack:
         place = stack.pop()
-        if place.is_folder:
-            stack += reversed(list(_entries(place, root, exclude)))
-            continue
         reason = _link_reason(place, root)
-        if include.patterns and not include.match_file(place.relative):
+        if place.is_folder and reason is None:
+            stack += reversed(list(_entries(place, exclude)))
             continue
-        yield Found(place.path, place.relative, reason, wanted=bool(include.patterns))
+        if not place.is_folder and include.patterns and not include.match_file(place.relative):
+            continue
+        yield Found(place.path, place.relative.rstrip("/"), reason, wanted=bool(include.patterns))
 
 
 def patterns(globs: Sequence[str], option: str) -> GitIgnoreSpec:
@@ -77,10 +77,10 @@ def patterns(globs: Sequence[str], option: str) -> GitIgnoreSpec:
         raise UsageError(f"{option}: not a pattern: {error}", next_step="patterns are those of .gitignore") from error
 
 
-def _entries(place: _Open, root: str, exclude: GitIgnoreSpec) -> Iterator[_Open]:
+def _entries(place: _Open, exclude: GitIgnoreSpec) -> Iterator[_Open]:
     """What lies in a folder, in the order of relative paths: a folder's name counts with the slash after it."""
     real = os.path.realpath(place.path)
-    if real in place.above or (real != root and not real.startswith(root.rstrip(os.sep) + os.sep)):
+    if real in place.above:
         return
     above, ignores = place.above | {real}, place.ignores + _ignore_in(place)
     try:
@@ -95,13 +95,13 @@ def _entries(place: _Open, root: str, exclude: GitIgnoreSpec) -> Iterator[_Open]
 
 
 def _link_reason(place: _Open, root: str) -> str | None:
-    """Why a file that is a link, or no ordinary file, is left out."""
-    if place.path.is_symlink():
+    """Why what is a link, or no ordinary file, is left out."""
+    if place.relative and place.path.is_symlink():
         if not place.path.exists():
             return "broken link"
-        if not os.path.realpath(place.path).startswith(root.rstrip(os.sep) + os.sep):
+        if not f"{os.path.realpath(place.path)}{os.sep}".startswith(root.rstrip(os.sep) + os.sep):
             return "link out of the folder"
-    return None if place.path.is_file() else "not an ordinary file"
+    return None if place.is_folder or place.path.is_file() else "not an ordinary file"
 
 
 def _ignored(relative: str, ignores: tuple[_Ignore, ...]) -> bool:

@@ -48,8 +48,9 @@ CONVERTERS = {
     ".odt": "pandoc",
     ".rtf": "pandoc",
 }
-# Share of NUL and other control bytes from which the start of a file is no text.
+# Share of NUL and other control bytes above which the start of a file is no text; a few are bad text.
 _BINARY_SHARE = 0.1
+_A_FEW = 4
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r\f\b\x1b\0")
 
 
@@ -89,4 +90,4 @@ def why_binary(head: bytes) -> str | None:
     if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x7fELF", b"\x89PNG", b"SQLite format 3")):
         return "binary"
     controls = head.count(b"\0") + len(head) - len(head.translate(None, _CONTROLS))
-    return "binary" if controls > len(head) * _BINARY_SHARE else None
+    return "binary" if controls > _A_FEW + len(head) * _BINARY_SHARE else None

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from corpusmill.intake.counter import Counter
-from corpusmill.intake.pieces import Document, documents, pieces_of
+from corpusmill.intake.cutting import Document, documents, pieces_of
 from corpusmill.intake.shapes import Chunking, Findings, Piece, Reading, Scan, SourceFile
 from corpusmill.tokens import Encoding
 

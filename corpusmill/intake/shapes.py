@@ -168,10 +168,11 @@ class Findings:
     """What one pass over the line files found.
 
     `skipped` maps the place of a file in `Scan.files` to its lines that are left out, `repeats` to those of them
-    that repeat an id; `notes` are lines to show.
+    that repeat an id; `notes` are lines to show; `models` those that a request file asks for.
     """
 
     records: int = 0
     repeats: Mapping[int, frozenset[int]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     skipped: int = 0
+    models: frozenset[str] = frozenset()

@@ -50,13 +50,14 @@ class Tally:
     records: int = 0
     skipped: _Places = field(default_factory=lambda: _Places("left out"))
     mended: _Places = field(default_factory=lambda: _Places("with bad text replaced by U+FFFD"))
+    models: set[str] = field(default_factory=set)
     repeats: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def findings(self) -> Findings:
         """What is reported in the end."""
         notes = tuple(places.note() for places in (self.skipped, self.mended) if places.count)
         repeats = {number: frozenset(lines) for number, lines in self.repeats.items()}
-        return Findings(self.records, repeats, notes, self.skipped.count)
+        return Findings(self.records, repeats, notes, self.skipped.count, frozenset(self.models))
 
 
 def validate(scan: Scan, reading: Reading) -> Findings:

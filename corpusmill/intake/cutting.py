@@ -11,7 +11,7 @@ from corpusmill.intake.chunker import Span, spans
 from corpusmill.intake.clean import decoded
 from corpusmill.intake.opening import opened
 from corpusmill.intake.shapes import SMALLEST_CHUNK, Chunking, Findings, Piece, Reading, Record, Scan, SourceFile
-from corpusmill.intake.validate import checked, id_of, validate
+from corpusmill.intake.validating import checked, id_of, validate
 from corpusmill.tokens import Encoding
 
 # A longer text file is cut part by part, so that its size does not show in memory.

@@ -13,9 +13,9 @@ from corpusmill.errors import SourceError
 from corpusmill.intake.duplicates import IdHashes
 from corpusmill.intake.opening import numbered_lines, opened
 from corpusmill.intake.rawjson import raw_value
-from corpusmill.intake.scan import scan
+from corpusmill.intake.scanning import scan
 from corpusmill.intake.shapes import BadLine, Findings, Reading, RequestLine, Scan, SourceFile
-from corpusmill.intake.validate import IdAt, Tally, error_at, settle
+from corpusmill.intake.validating import IdAt, Tally, error_at, settle
 from corpusmill.tokens import Encoding, encoding_for
 
 _INPUTS = {"/chat/completions": "messages", "/embeddings": "input", "/responses": "input", "/completions": "prompt"}
@@ -61,6 +61,7 @@ def validate_requests(found: Scan, *, skip_invalid: bool = False) -> Findings:
     with IdHashes() as hashes:
         for request in _checked(file, skip_invalid, tally):
             tally.records += 1
+            tally.models.add(request.body["model"])
             hashes.add(request.custom_id)
         suspects = hashes.seen_twice()
     if suspects:
