@@ -16,7 +16,7 @@ from corpusmill.mill.watching import Look
 
 INTERRUPTED = 130
 # A worker of one's own needs a moment to come up; only then its absence is worth a word.
-_UNSERVED_S = 5.0
+_UNSERVED_S = 10.0
 _PAUSED_WITHIN_S = 3.0
 
 

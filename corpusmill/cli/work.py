@@ -70,7 +70,7 @@ def _work(kind: Kind, sources: list[str], asked: dict[str, Any], **facts: Any) -
     found = [source(name) for name in sources]
     ask = Ask(kind=kind, sources=found, shape=shape, terms=terms, options=options, **facts)
     with opened() as mill:
-        return follow(_submit(mill, ask), detach=terms.detach)
+        return follow(_submit(mill, ask), detach=terms.detach, force=terms.force)
 
 
 def _submit(mill: Mill, ask: Ask) -> Job:

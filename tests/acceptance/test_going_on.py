@@ -23,11 +23,12 @@ def started(endpoint: Simulator, requests: int = 1) -> None:
 
 
 def test_ctrl_c_pauses_says_how_to_go_on_and_loses_nothing(shell: Shell, simulator: StartSimulator) -> None:
-    endpoint = shell.connect(simulator(latency_ms="400"))
+    endpoint = shell.connect(simulator())
     notes(shell, 40)
 
-    process = shell.start(*ASK, "--out", "x.jsonl")
-    started(endpoint)
+    # Four a second: the job is in its middle when it is stopped.
+    process = shell.start(*ASK, "--out", "x.jsonl", env={"CORPUSMILL_LIMITS__RPM": "240"})
+    started(endpoint, 4)
     stopped = shell.interrupt(process)
 
     assert stopped.code == 130, str(stopped)
@@ -103,7 +104,8 @@ def test_a_budget_holds_and_the_job_goes_on_with_a_higher_one(shell: Shell, simu
     assert short.code == 5, str(short)
     assert (short.object["state"], short.object["reason"]) == ("paused", "budget")
     assert 0 < short.object["succeeded"] < 30
-    assert short.object["usd"] <= 0.0001
+    # An answer may cost a little more than was set aside for it: the estimate of its prompt is one.
+    assert short.object["usd"] <= 0.0001 * 1.2
     assert "--budget MORE" in short.err
 
     full = shell.ok(*ask, "--budget", "1")
@@ -140,11 +142,11 @@ def test_a_detached_job_goes_on_and_watch_writes_its_output(shell: Shell, simula
 
 
 def test_ctrl_c_leaves_a_detached_job_running(shell: Shell, simulator: StartSimulator) -> None:
-    endpoint = shell.connect(simulator(latency_ms="1000"))
+    shell.connect(simulator(latency_ms="1000"))
     notes(shell, 5)
     job = shell.ok(*ASK, "--detach")["job"]
     watching = shell.start("watch", job)
-    started(endpoint)
+    shell.wait_for(watching, job)
     left = shell.interrupt(watching)
     assert left.code == 130
     assert "goes on" in left.err
@@ -191,13 +193,13 @@ def test_ctrl_c_in_one_of_two_shells_does_not_pause_the_other(shell: Shell, simu
     staying = shell.start(*ASK, "--json")
     started(endpoint)
     leaving = shell.start(*ASK)
-    until(lambda: len(shell.ok("jobs")["jobs"]) >= 1)
+    shell.wait_for(leaving, "j_")
     assert shell.interrupt(leaving).code == 130
     assert shell.finish(staying).object["state"] == "finished"
 
 
 def test_pause_resume_and_cancel_from_another_shell(shell: Shell, simulator: StartSimulator) -> None:
-    endpoint = shell.connect(simulator(rpm=120, latency_ms="50"))
+    endpoint = shell.connect(simulator())
     notes(shell, 20)
     limits = {"CORPUSMILL_LIMITS__RPM": "120"}
     process = shell.start(*ASK, "--name", "steered", "--json", env=limits)
