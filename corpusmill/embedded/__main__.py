@@ -23,6 +23,7 @@ def serve() -> int:
 
     from corpusmill.embedded import lock
     from corpusmill.embedded.place import prepare
+    from corpusmill.embedded.starter import say_decided
     from corpusmill.embedded.supervisor import Supervisor
     from corpusmill.settings import Settings
 
@@ -33,6 +34,7 @@ def serve() -> int:
     held = lock.take(place.lock, within_s=2.0)
     if held is None:
         return 0
+    say_decided()
 
     async def run() -> None:
         with place.log.open("ab") as log_file:

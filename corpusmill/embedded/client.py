@@ -9,23 +9,24 @@ The connection is what tells the supervisor that somebody looks: it ends with th
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from corpusmill import __version__, _entry
+from corpusmill import __version__
 from corpusmill.embedded import lock
-from corpusmill.embedded.place import Place, Sockets, place_of, prepare
+from corpusmill.embedded.place import Sockets, place_of, prepare
+from corpusmill.embedded.starter import Starter
 from corpusmill.embedded.wire import Wire
 from corpusmill.errors import CorpusmillError, Unavailable, UsageError
 from corpusmill.settings import Settings
 
 READY_WITHIN_S = 60.0
+# One that ends just now makes way for another; more than a few that end at once will not get better.
+MOST_STARTS = 4
 # Handed over or the producer's own: no difference there is worth a word.
 _NOT_COMPARED = ("HOME", "BROKER_URL", "DATABASE_URL", "REDIS_URL", "LIMITS__", "CACHE", "PRICES")
 
@@ -180,31 +181,42 @@ def down(settings: Settings) -> bool:
 
 
 def _connected(settings: Settings) -> tuple[Wire, dict[str, Any]]:
-    """A connection that has been welcomed; starts a supervisor whenever none holds the lock."""
+    """A connection that has been welcomed; a supervisor is started whenever none holds the lock."""
     place = prepare(settings)
     deadline = time.monotonic() + READY_WITHIN_S
-    started_at = 0.0
-    while time.monotonic() < deadline:
-        wire = running(settings)
-        if wire is not None:
-            try:
-                ready = _welcome(wire, deadline)
-            except CorpusmillError:
-                wire.close()
-                raise
-            if ready is not None:
-                return wire, ready
-            wire.close()
-        elif not lock.is_held(place.lock) and time.monotonic() - started_at > 3.0:
-            # It takes the lock within a moment; starting a second one is harmless, a crowd of them is not.
-            started_at = time.monotonic()
-            _start(settings, place)
-        time.sleep(0.03)
+    with ExitStack() as stack:
+        starters: list[Starter] = []
+        while time.monotonic() < deadline and len(starters) <= MOST_STARTS:
+            found = _try(settings, deadline)
+            if found is not None:
+                for starter in starters:
+                    starter.decided(within_s=READY_WITHIN_S)
+                return found
+            if not lock.is_held(place.lock) and all(starter.decided() for starter in starters):
+                starters.append(Starter(settings, place))
+                stack.callback(starters[-1].close)
+            time.sleep(0.03)
     raise Unavailable(
         "the embedded machinery does not start",
         where=str(place.log),
         next_step=f"see what it says: tail {place.log}",
     )
+
+
+def _try(settings: Settings, deadline: float) -> tuple[Wire, dict[str, Any]] | None:
+    """A welcome by the supervisor that lives now, if one does and is not about to end."""
+    wire = running(settings)
+    if wire is None:
+        return None
+    try:
+        ready = _welcome(wire, deadline)
+    except CorpusmillError:
+        wire.close()
+        raise
+    if ready is None:
+        wire.close()
+        return None
+    return wire, ready
 
 
 def _welcome(wire: Wire, deadline: float) -> dict[str, Any] | None:
@@ -224,20 +236,3 @@ def _told(message: dict[str, Any]) -> CorpusmillError:
     what, where, next_step = (*message["error"], "", "")[:3]
     kind = UsageError if message.get("exit_code") == UsageError.exit_code else Unavailable
     return kind(what, where=where, next_step=next_step)
-
-
-def _start(settings: Settings, place: Place) -> None:
-    """Start the supervisor as nobody's child: own session, no descriptor of ours."""
-    with place.log.open("ab") as log_file:
-        starter = subprocess.Popen(
-            _entry.child_command("corpusmill.embedded"),
-            env=_entry.child_env(settings),
-            cwd=place.home,
-            stdin=subprocess.DEVNULL,
-            stdout=log_file,
-            stderr=log_file,
-            start_new_session=True,
-        )
-        # It forks at once and its parent half ends; waiting leaves no zombie.
-        starter.wait()
-    os.chmod(place.log, 0o600)  # noqa: PTH101 - one call, no following of the open file
