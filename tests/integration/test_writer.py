@@ -132,7 +132,7 @@ def test_leases_are_renewed_for_as_long_as_shards_are_held(ledger: Ledger, tmp_p
         claimed = ledger.claim(ShardRef(job.id, 0), worker_id="w1", lease_s=1.0, holds={jobs.LANE})
         assert claimed is not None
         writer.hold(claimed.ref, claimed.fence)
-        held_until = time.monotonic() + 2.0
+        held_until = time.monotonic() + 1.4
         while time.monotonic() < held_until:
             assert jobs.try_claim(ledger, job, 0, worker="w2") is None
             assert not writer.stale

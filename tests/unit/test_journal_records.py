@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from corpusmill.ledger.records import Answer, ItemResult, ShardRef, Usage
@@ -80,7 +80,6 @@ def test_frames_come_back_in_order(written: list[bytes]) -> None:
     assert [bytes(found) for found in read(b"".join(map(frame, written)))[0]] == written
 
 
-@settings(max_examples=200)
 @given(blobs, st.data())
 def test_a_file_cut_anywhere_loses_only_the_record_that_was_cut(written: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(map(frame, written))
@@ -92,7 +91,6 @@ def test_a_file_cut_anywhere_loses_only_the_record_that_was_cut(written: list[by
     assert gaps == ([] if cut in ends else [Gap(ends[survivors], cut)])
 
 
-@settings(max_examples=200)
 @given(st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=6), st.data())
 def test_one_damaged_byte_costs_at_most_the_record_it_lies_in(written: list[bytes], data: st.DataObject) -> None:
     whole = bytearray(b"".join(map(frame, written)))
