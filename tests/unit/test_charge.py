@@ -46,7 +46,7 @@ def test_cap_and_characters_are_found_in_a_raw_body(body: dict[str, Any], facts:
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,,
+    max_leaves=8,
 )
 
 
