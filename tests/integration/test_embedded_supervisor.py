@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -31,15 +31,15 @@ from corpusmill.spec import JobSpec
 CANARY = "sk-CANARY-4711"
 
 
-def until(claim: Callable[[], object], within_s: float = 20) -> None:
+def until(claim: Callable[[], object], within_s: float = 45) -> None:
     deadline = time.monotonic() + within_s
     while not claim():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.02)
 
 
-@pytest.fixture
-def settings() -> Iterator[Settings]:
+@contextmanager
+def a_home() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="home-") as folder:
         made = Settings(
             home=Path(folder) / "home", linger_s=30, viewer_s=0.5, grace_s=1, lease_s=3,
@@ -48,6 +48,20 @@ def settings() -> Iterator[Settings]:
         yield made
         down(made)
         until(lambda: not processes(made))
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A HOME of the test's own."""
+    with a_home() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Settings]:
+    """A HOME whose supervisor outlives the tests that leave it as it is: a start costs seconds."""
+    with a_home() as made:
+        yield made
 
 
 def processes(settings: Settings) -> list[psutil.Process]:
@@ -99,10 +113,10 @@ def state_of(settings: Settings, view: JobView) -> tuple[str, str | None]:
         return now.state, now.reason
 
 
-def test_the_first_client_starts_it_and_the_second_joins_the_same(settings: Settings) -> None:
-    with join(settings) as first, join(settings) as second:
+def test_the_first_client_starts_it_and_the_second_joins_the_same(shared: Settings) -> None:
+    with join(shared) as first, join(shared) as second:
         assert first.pid == second.pid
-        assert first.settings.database_url == f"sqlite:///{settings.home}/ledger.db"
+        assert first.settings.database_url == f"sqlite:///{shared.home}/ledger.db"
         assert not first.settings.embedded
 
 
@@ -114,12 +128,12 @@ def test_clients_that_come_at_the_same_moment_start_one(settings: Settings) -> N
         session.close()
 
 
-def test_its_sockets_are_its_owners_alone_and_nothing_listens_on_a_port(settings: Settings) -> None:
-    with join(settings):
-        folder = socket_folder(settings)
+def test_its_sockets_are_its_owners_alone_and_nothing_listens_on_a_port(shared: Settings) -> None:
+    with join(shared):
+        folder = socket_folder(shared)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
-        assert listening(settings) == []
+        assert listening(shared) == []
 
 
 def test_killed_it_leaves_no_process_and_no_socket_behind_and_can_be_started_again(settings: Settings) -> None:
@@ -145,8 +159,8 @@ def test_a_client_whose_supervisor_was_killed_joins_the_next_and_its_job_goes_on
         assert state_of(settings, view)[0] != "paused"
 
 
-def test_a_killed_valkey_comes_back_at_the_same_address_with_its_queue(settings: Settings) -> None:
-    with join(settings) as session, redis.Redis.from_url(session.settings.redis_url or "") as client:
+def test_a_killed_valkey_comes_back_at_the_same_address_with_its_queue(shared: Settings) -> None:
+    with join(shared) as session, redis.Redis.from_url(session.settings.redis_url or "") as client:
         client.rpush("queue", "one")
         until(lambda: client.info("persistence")["aof_pending_bio_fsync"] == 0)
         os.kill(valkey_pid(session), signal.SIGKILL)
@@ -162,33 +176,33 @@ def test_a_killed_valkey_comes_back_at_the_same_address_with_its_queue(settings:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_a_job_is_paused_when_its_last_viewer_leaves_and_a_detached_one_is_not(settings: Settings) -> None:
-    with join(settings) as session, join(settings) as other:
-        seen, detached = job(settings, "seen"), job(settings, "detached", detached=True)
+def test_a_job_is_paused_when_its_last_viewer_leaves_and_a_detached_one_is_not(shared: Settings) -> None:
+    with join(shared) as session, join(shared) as other:
+        seen, detached = job(shared, "seen"), job(shared, "detached", detached=True)
         for view in (seen, detached):
             session.attach(view.id)
             session.detach(view.id)
-        until(lambda: state_of(settings, seen) == ("paused", "user"))
-        assert state_of(settings, detached)[0] == "queued"
+        until(lambda: state_of(shared, seen) == ("paused", "user"))
+        assert state_of(shared, detached)[0] == "queued"
         assert other.keep()
 
 
-def test_a_job_whose_viewer_was_killed_is_paused_after_the_grace_time(settings: Settings) -> None:
-    with join(settings) as session:
-        view = job(settings, "killed")
+def test_a_job_whose_viewer_was_killed_is_paused_after_the_grace_time(shared: Settings) -> None:
+    with join(shared) as session:
+        view = job(shared, "killed")
         viewer = subprocess.Popen(
-            [sys.executable, "-c", VIEWER, str(settings.home), str(view.id)],
+            [sys.executable, "-c", VIEWER, str(shared.home), str(view.id)],
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
         )
         assert viewer.stdout
         assert viewer.stdout.readline() == b"attached\n"
-        time.sleep(settings.viewer_s * 2)
-        assert state_of(settings, view)[0] == "queued"
+        time.sleep(shared.viewer_s * 2)
+        assert state_of(shared, view)[0] == "queued"
         viewer.kill()
         viewer.wait()
         viewer.stdout.close()
-        until(lambda: state_of(settings, view) == ("paused", "user"))
+        until(lambda: state_of(shared, view) == ("paused", "user"))
         assert session.keep()
 
 
@@ -300,32 +314,30 @@ with join(Settings(home=Path(sys.argv[1]))) as session:
 """
 
 
-def test_a_key_is_on_no_disk_in_no_environment_and_in_no_command_line(settings: Settings) -> None:
+def test_a_key_is_on_no_disk_in_no_environment_and_in_no_command_line(shared: Settings) -> None:
     os.environ["OPENAI_API_KEY"] = CANARY
     try:
-        with join(settings, provider_names=["there"]) as session:
+        with join(shared, provider_names=["there"]) as session:
             until(lambda: all(child["pid"] for child in session.state()["children"]))
-            told = [f"{process.environ()} {process.cmdline()}" for process in processes(settings)]
+            told = [f"{process.environ()} {process.cmdline()}" for process in processes(shared)]
             assert CANARY not in str(told)
-            down(settings)
     finally:
         del os.environ["OPENAI_API_KEY"]
-    files = [path for path in settings.home.rglob("*") if path.is_file()]
+    files = [path for path in shared.home.rglob("*") if path.is_file()]
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
 def test_a_client_of_another_version_is_told_to_stop_it_first(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    shared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with join(settings):
+    with join(shared):
         monkeypatch.setattr("corpusmill.embedded.client.__version__", "9.9.9")
         with pytest.raises(UsageError, match="stop it first: corpusmill down"):
-            Session(settings, [])
-        assert down(settings)
+            Session(shared, [])
 
 
-def test_settings_that_the_running_machinery_does_not_heed_are_told(settings: Settings) -> None:
-    with join(settings), join(settings.model_copy(update={"window": 5})) as other:
+def test_settings_that_the_running_machinery_does_not_heed_are_told(shared: Settings) -> None:
+    with join(shared), join(shared.model_copy(update={"window": 5})) as other:
         assert other.notes == [
             "CORPUSMILL_WINDOW=5 has no effect: the machinery that runs has 1000; `corpusmill down` first"
         ]
