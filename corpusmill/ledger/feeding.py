@@ -61,6 +61,13 @@ def outstanding(conn: Connection, queue_kind: str, priority: Priority, *, unclai
     return conn.execute(select(func.count()).select_from(Shard).where(*sent, *free)).scalar_one()
 
 
+def held(conn: Connection, job_id: int) -> int:
+    """How many shards of a job, whatever its state, some worker holds under a lease that is not over."""
+    now_s = read_clock(conn).lease_s
+    taken = (Shard.job_id == job_id, Shard.owner.is_not(None), Shard.done.is_(False), Shard.lease_until > now_s)
+    return conn.execute(select(func.count()).select_from(Shard).where(*taken)).scalar_one()
+
+
 def unmark_sent(
     conn: Connection, older_than_s: float, *, queue_kind: str | None = None, priority: Priority | None = None
 ) -> int:

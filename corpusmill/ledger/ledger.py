@@ -311,6 +311,10 @@ class Ledger:
         """How many shards of running jobs are sent and taken by no worker yet."""
         return self._db.read(feeding.outstanding, queue_kind, priority, unclaimed=True)
 
+    def held(self, job_id: int) -> int:
+        """How many shards of a job some worker still holds: what is in flight after a pause is in these."""
+        return self._db.read(feeding.held, job_id)
+
     def unmark_sent(
         self, older_than_s: float, *, queue_kind: str | None = None, priority: Priority | None = None
     ) -> int:

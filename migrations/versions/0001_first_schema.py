@@ -116,10 +116,10 @@ def _jobs() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("committed_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
-        sa.ForeignKeyConstraint(["collection_id"], ["collections.id"], ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("key"),
         sa.UniqueConstraint("public_id"),
+        sa.UniqueConstraint("key"),
+        sa.ForeignKeyConstraint(["collection_id"], ["collections.id"], ondelete="RESTRICT"),
     )
     op.create_index("jobs_by_name", "jobs", ["name"], unique=False)
     op.create_index("jobs_by_state", "jobs", ["state"], unique=False)
