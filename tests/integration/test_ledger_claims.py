@@ -54,6 +54,15 @@ def test_a_shard_has_one_owner_until_its_lease_is_over(ledger: Ledger) -> None:
     assert numbers(second.items) == [0, 1, 2]
 
 
+def test_shards_count_as_held_until_they_are_given_back_or_their_lease_is_over(ledger: Ledger) -> None:
+    job = jobs.submit(ledger, "abcdefghi")
+    one, two, _ = (jobs.claim(ledger, job, number) for number in range(3))
+    assert ledger.held(job.id) == 3
+    lapse(ledger, one.ref)
+    jobs.commit(ledger, Batch(fences={two.ref: two.fence}, releasing={two.ref: 0}))
+    assert ledger.held(job.id) == 1
+
+
 def test_a_worker_claims_only_what_it_can_serve(ledger: Ledger) -> None:
     job = jobs.submit(ledger, "abc")
     ref = ShardRef(job.id, 0)
