@@ -8,18 +8,87 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
 import orjson
 
+from benchmarks import servers
+from benchmarks.machine import cores, pinned
+from benchmarks.report import Section, Table
 from corpusmill.ledger import Ledger, migrate
 from corpusmill.ledger.records import Answer, Batch, ClaimedShard, ItemResult, NewItem, NewJob, ShardRef, Usage
 from corpusmill.spec import JobSpec
 
 HOLDS = {("http://127.0.0.1/v1", "fp")}
 LEASE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is loaded and committed: items a shard, results a commit, bytes an answer, JSON or float32."""
+
+    items: int
+    shard: int = 100
+    group: int = 1_000
+    body: int = 600
+    vectors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that a ledger does: how often, how long it took, and the CPU seconds of this process."""
+
+    what: str
+    count: int
+    wall_s: float
+    cpu_s: float
+
+    def __str__(self) -> str:
+        rate = f"{self.count / self.wall_s:>12,.0f}/s"
+        return f"{self.what:32} {self.count:>10,}  {self.wall_s:8.2f} s  {rate}  cpu {self.cpu_s:6.2f} s"
+
+
+def measure(items: int) -> Section:
+    """Both databases with answers of 600 bytes, and with vectors of 1,536 dimensions."""
+    shapes = {
+        "JSON of 600 bytes": Shape(items),
+        "vectors of 6 KiB": Shape(items, shard=2_000, body=6_144, vectors=True),
+    }
+    tables = []
+    for name, shape in shapes.items():
+        with tempfile.TemporaryDirectory() as folder, servers.sqlite(Path(folder)) as url:
+            on_sqlite = _steps(url, shape)
+        with servers.postgres(cores().rest) as server:
+            on_postgres = _steps(server.url, shape)
+        tables.append(_table(f"{items:,} answers, {name}", on_sqlite, on_postgres))
+    return Section(
+        "The ledger alone",
+        "One process, no network: items loaded by 5,000, shards claimed, answers, results and usage committed by "
+        "1,000. CPU is that of this process; PostgreSQL's own is not in it.",
+        tables,
+    )
+
+
+def _steps(url: str, shape: Shape) -> list[Step]:
+    with pinned(cores().measured), Ledger.open(url) as ledger:
+        return list(run(ledger, shape))
+
+
+def _table(title: str, on_sqlite: Sequence[Step], on_postgres: Sequence[Step]) -> Table:
+    rows = [
+        [
+            ours.what, f"{ours.count / ours.wall_s:,.0f}", f"{ours.cpu_s / ours.count * 1000:.3f}",
+            f"{theirs.count / theirs.wall_s:,.0f}", f"{theirs.cpu_s / theirs.count * 1000:.3f}",
+        ]
+        for ours, theirs in zip(on_sqlite, on_postgres, strict=True)
+    ]  # fmt: skip
+    return Table(title, ("step", "SQLite: per s", "CPU-s per 1,000", "PostgreSQL: per s", "CPU-s per 1,000"), rows)
 
 
 def main() -> None:
@@ -30,43 +99,61 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=1_000, help="results a commit")
     parser.add_argument("--body", type=int, default=600, help="bytes an answer")
     parser.add_argument("--vectors", action="store_true", help="answers are float32, not JSON")
-    asked = parser.parse_args()
-    migrate(asked.url)
-    with Ledger.open(asked.url) as ledger:
-        run(ledger, asked)
+    asked = vars(parser.parse_args())
+    url = asked.pop("url")
+    migrate(url)
+    with Ledger.open(url) as ledger:
+        for step in run(ledger, Shape(**asked)):
+            print(step)
 
 
-def run(ledger: Ledger, asked: argparse.Namespace) -> None:
-    job_id = submit(ledger, asked.shard)
-    with Timed("loaded items", asked.items):
-        for start in range(0, asked.items, 5_000):
-            ledger.load(job_id, items(start, min(5_000, asked.items - start)), after=start)
-    with Timed("job committed", 1):
+def run(ledger: Ledger, shape: Shape) -> Iterator[Step]:
+    """All that becomes of a job, step by step."""
+    job_id = submit(ledger, shape.shard)
+    with timed() as loading:
+        for start in range(0, shape.items, 5_000):
+            ledger.load(job_id, items(start, min(5_000, shape.items - start)), after=start)
+    yield loading.step("load items", shape.items)
+    with timed() as committing:
         ledger.commit_job(job_id)
-    refs = [ShardRef(job_id, number) for number in range(-(-asked.items // asked.shard))]
-    with Timed("claimed items", asked.items):
+    yield committing.step("commit the job", 1)
+    refs = [ShardRef(job_id, number) for number in range(-(-shape.items // shape.shard))]
+    with timed() as claiming:
         claimed = [claim(ledger, ref) for ref in refs]
-    batches = list(groups(claimed, asked))
-    with Timed("committed result+usage+answer", asked.items):
+    yield claiming.step("claim items", shape.items)
+    batches = list(groups(claimed, shape))
+    with timed() as writing:
         for batch in batches:
             ledger.commit(batch, worker_id="bench", lease_s=LEASE_S)
-    with Timed("read results", asked.items):
-        assert sum(1 for _ in ledger.results(job_id)) == asked.items
-    with Timed("counts", 1):
+    yield writing.step("commit answer, result, usage", shape.items)
+    with timed() as reading:
+        assert sum(1 for _ in ledger.results(job_id)) == shape.items
+    yield reading.step("read results", shape.items)
+    with timed() as counting:
         counted = ledger.counts(job_id)
+    yield counting.step("count", 1)
     assert ledger.job(job_id).state == "finished", counted
 
 
-class Timed:
-    def __init__(self, what: str, count: int) -> None:
-        self.what, self.count = what, count
+class Clock:
+    """Wall clock and CPU since it was made, until it is stopped."""
 
-    def __enter__(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
+    def __init__(self) -> None:
+        self.wall_s, self.cpu_s = time.perf_counter(), time.process_time()
 
-    def __exit__(self, *_: object) -> None:
-        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
-        print(f"{self.what:32} {self.count:>10,}  {wall:8.2f} s  {self.count / wall:>12,.0f}/s  cpu {cpu:6.2f} s")
+    def stop(self) -> None:
+        self.wall_s, self.cpu_s = time.perf_counter() - self.wall_s, time.process_time() - self.cpu_s
+
+    def step(self, what: str, count: int) -> Step:
+        return Step(what, count, self.wall_s, self.cpu_s)
+
+
+@contextmanager
+def timed() -> Iterator[Clock]:
+    """A clock that has stopped when the block ends."""
+    clock = Clock()
+    yield clock
+    clock.stop()
 
 
 def submit(ledger: Ledger, shard_size: int) -> int:
@@ -88,14 +175,14 @@ def claim(ledger: Ledger, ref: ShardRef) -> ClaimedShard:
     return claimed
 
 
-def groups(claimed: list[ClaimedShard], asked: argparse.Namespace) -> Iterator[Batch]:
-    held = max(1, asked.group // asked.shard)
+def groups(claimed: list[ClaimedShard], shape: Shape) -> Iterator[Batch]:
+    held = max(1, shape.group // shape.shard)
     for start in range(0, len(claimed), held):
         shards = claimed[start : start + held]
         pairs = [(shard.ref, item) for shard in shards for item in shard.items]
         yield Batch(
             fences={shard.ref: shard.fence for shard in shards},
-            answers=[answer(item.key, asked) for _, item in pairs],
+            answers=[answer(item.key, shape) for _, item in pairs],
             results=[ItemResult(ref, item.item_no, item.key, request_id="req_0123456789") for ref, item in pairs],
             usage=[usage(ref) for ref, _ in pairs],
             sent={shard.ref: len(shard.items) for shard in shards},
@@ -104,9 +191,9 @@ def groups(claimed: list[ClaimedShard], asked: argparse.Namespace) -> Iterator[B
         )
 
 
-def answer(key: bytes, asked: argparse.Namespace) -> Answer:
-    text = os.urandom(asked.body // 2).hex()
-    body = os.urandom(asked.body) if asked.vectors else orjson.dumps({"choices": [{"message": {"content": text}}]})
+def answer(key: bytes, shape: Shape) -> Answer:
+    text = os.urandom(shape.body // 2).hex()
+    body = os.urandom(shape.body) if shape.vectors else orjson.dumps({"choices": [{"message": {"content": text}}]})
     return Answer(key, body, "bench-model", "default", "stop", 300, 60)
 
 

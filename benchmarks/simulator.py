@@ -10,16 +10,14 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +27,9 @@ from urllib.request import ProxyHandler, build_opener
 
 import httptools
 import psutil
+
+from benchmarks.machine import cores, cpu_s, pinned
+from benchmarks.report import Bar, Section, Table
 
 _WORD = "word "
 _OPENER = build_opener(ProxyHandler({}))
@@ -104,12 +105,12 @@ class _Driver(asyncio.Protocol):
             self._transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
 
 
-def drive(base_url: str, load: Load, connections: int, seconds: float, cpu: int | None) -> None:
+def drive(base_url: str, load: Load, connections: int, seconds: float, core: int | None) -> None:
     """Send `load` over `connections` for `seconds`. Runs in a process of its own."""
-    _pin(os.getpid(), cpu)
     import uvloop
 
-    uvloop.run(_drive(base_url, load, connections, seconds))
+    with pinned(core):
+        uvloop.run(_drive(base_url, load, connections, seconds))
 
 
 async def _drive(base_url: str, load: Load, connections: int, seconds: float) -> None:
@@ -124,69 +125,70 @@ async def _drive(base_url: str, load: Load, connections: int, seconds: float) ->
 
 
 @contextmanager
-def simulator(cpu: int | None, *flags: str) -> Iterator[tuple[str, psutil.Process]]:
+def simulator(core: int | None, *flags: str) -> Iterator[tuple[str, psutil.Process]]:
     """A simulator on a core of its own; gives its base URL and its process."""
     command = [sys.executable, "-m", "corpusmill.simulator", "--port", "0", *flags]
     environment = {**os.environ, "CORPUSMILL_CHILD": "1"}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
+    with pinned(core):
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    with child:
         assert child.stdout is not None
         try:
-            base_url = child.stdout.readline().strip()
-            _pin(child.pid, cpu)
-            yield base_url, psutil.Process(child.pid)
+            yield child.stdout.readline().strip(), psutil.Process(child.pid)
         finally:
             child.kill()
 
 
-def measure(load: Load, *, connections: int, seconds: float) -> Measured:
-    """One turn: half a second to get warm, then `seconds` that count."""
-    cpus = _cpus()
+def measure(seconds: float, connections: int = 64) -> Section:
+    """All loads, so long each."""
+    found = [_measured(load, connections=connections, seconds=seconds) for load in LOADS]
+    return Section(
+        "The other end: the simulator",
+        f"{connections} connections that send as fast as they can, from a core of their own; limits on, faults off, "
+        "the paid file written. What counts is requests a second of the simulator's CPU: it holds also where the "
+        "generator is the slower of the two.",
+        [_table(found)],
+        [Bar("simulator, requests a CPU second, chat", 10_000, _a_cpu_second(found[1]), at_least=True)],
+    )
+
+
+def _measured(load: Load, *, connections: int, seconds: float) -> Measured:
+    """One load: half a second to get warm, then `seconds` that count."""
+    on, no_limit = cores(), ("--rpm", "1000000000", "--tpm", "1000000000000")
     with (
         tempfile.TemporaryDirectory() as folder,
-        simulator(
-            cpus[0], "--rpm", "1000000000", "--tpm", "1000000000000", "--paid", str(Path(folder) / "paid.jsonl")
-        ) as (base_url, process),
+        simulator(on.rest, *no_limit, "--paid", str(Path(folder) / "paid.jsonl")) as (base_url, process),
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as generator,
     ):
-        generator.submit(drive, base_url, load, connections, 0.5, cpus[-1]).result()
-        before, cpu_before, began = _stats(base_url), _cpu_s(process), time.perf_counter()
-        generator.submit(drive, base_url, load, connections, seconds, cpus[-1]).result()
-        took, cpu_s, after = time.perf_counter() - began, _cpu_s(process) - cpu_before, _stats(base_url)
+        generator.submit(drive, base_url, load, connections, 0.5, on.measured).result()
+        before, cpu_before, began = stats(base_url), cpu_s([process]), time.perf_counter()
+        generator.submit(drive, base_url, load, connections, seconds, on.measured).result()
+        took, spent_s, after = time.perf_counter() - began, cpu_s([process]) - cpu_before, stats(base_url)
     requests = after["paid_requests"] - before["paid_requests"]
-    return Measured(load.name, requests, requests * load.inputs, took, cpu_s, after["answered_429"])
+    return Measured(load.name, requests, requests * load.inputs, took, spent_s, after["answered_429"])
 
 
-def report(found: list[Measured]) -> str:
-    """The figures as a table, with the machine and the date."""
-    head = f"{'load':<46}{'requests/s':>12}{'per CPU-s':>12}{'inputs per CPU-s':>18}{'CPU-s per 1,000':>17}{'429s':>6}"
-    lines = [
-        f"{one.load:<46}{one.requests / one.seconds:>12,.0f}{one.requests / one.simulator_cpu_s:>12,.0f}"
-        f"{one.inputs / one.simulator_cpu_s:>18,.0f}{one.simulator_cpu_s / one.requests * 1000:>17.3f}"
-        f"{one.answered_429:>6}"
+def _a_cpu_second(one: Measured) -> float:
+    return one.requests / one.simulator_cpu_s
+
+
+def _table(found: Sequence[Measured]) -> Table:
+    rows = [
+        [
+            one.load, f"{one.requests / one.seconds:,.0f}", f"{_a_cpu_second(one):,.0f}",
+            f"{one.inputs / one.simulator_cpu_s:,.0f}", f"{one.simulator_cpu_s / one.requests * 1000:.3f}",
+        ]
         for one in found
-    ]
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    return "\n".join([head, *lines, f"{machine}, {datetime.now(UTC):%d %B %Y}"])
+    ]  # fmt: skip
+    head = ("load", "requests/s", "requests a CPU-s", "inputs a CPU-s", "CPU-s per 1,000 requests")
+    return Table("The simulator on one core", head, rows)
 
 
-def _stats(base_url: str) -> dict[str, int]:
+def stats(base_url: str) -> dict[str, int]:
+    """What the simulator has counted."""
     with _OPENER.open(base_url.removesuffix("/v1") + "/simulator/stats", timeout=10) as reply:
         found: dict[str, int] = json.load(reply)
         return found
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-def _cpus() -> list[int | None]:
-    return list(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
-
-
-def _pin(pid: int, cpu: int | None) -> None:
-    if cpu is not None:
-        os.sched_setaffinity(pid, {cpu})
 
 
 def main() -> None:
@@ -195,7 +197,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds a load (default 4)")
     parser.add_argument("--connections", type=int, default=64, help="connections at once (default 64)")
     given = parser.parse_args()
-    print(report([measure(load, connections=given.connections, seconds=given.seconds) for load in LOADS]))
+    print(measure(given.seconds, given.connections).as_markdown())
 
 
 if __name__ == "__main__":
