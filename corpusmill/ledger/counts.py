@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Item, Job, Result, Shard, Usage
 from corpusmill.ledger.records import Counts
 
@@ -62,12 +61,6 @@ def _failed_by_class(conn: Connection, job_id: int) -> dict[str, int]:
 def items(conn: Connection, job_id: int) -> int:
     """How many items the job holds by now."""
     return conn.execute(select(Job.items).where(Job.id == job_id)).scalar_one()
-
-
-def held(conn: Connection, job_id: int) -> int:
-    """How many shards of the job a worker holds under a lease that is not over."""
-    living = (Shard.job_id == job_id, Shard.owner.is_not(None), Shard.lease_until > read_clock(conn).lease_s)
-    return conn.execute(select(func.count()).select_from(Shard).where(*living)).scalar_one()
 
 
 def span(conn: Connection, job_id: int) -> tuple[float | None, float | None]:

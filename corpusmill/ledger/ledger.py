@@ -148,10 +148,6 @@ class Ledger:
         """The job's numbers at one moment: sums over its shards, cheap enough to ask for every second."""
         return self._db.read(counts.counts, job_id)
 
-    def held(self, job_id: int) -> int:
-        """How many shards of the job some worker still holds; after a pause: how many have something in flight."""
-        return self._db.read(counts.held, job_id)
-
     def first_and_last(self, job_id: int) -> tuple[float | None, float | None]:
         """When the job was committed and when its newest result came, in epoch seconds."""
         return self._db.read(counts.span, job_id)
