@@ -118,7 +118,8 @@ def migrate() -> None:
     """Bring the database to this version's schema; safe to run twice, and while workers run."""
     from corpusmill.embedded.place import prepare
     from corpusmill.ledger import migrate as bring_up
-    from corpusmill.settings import Settings, without_password
+    from corpusmill.settings import Settings
+    from corpusmill.urls import without_password
 
     settings = Settings.load()
     url = settings.database_url or prepare(settings).database_url
