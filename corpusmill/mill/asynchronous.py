@@ -112,6 +112,7 @@ class AsyncJob:
             late = deadline is not None and asyncio.get_running_loop().time() > deadline
             if late and not look.over:
                 raise TimeoutError(f"{self.id} was not over after {timeout_s} s")
+        await asyncio.to_thread(self._job.wait_for_calls)
         return await self.summary()
 
     def results(self) -> AsyncIterator[Result]:

@@ -20,7 +20,7 @@ from corpusmill.mill.place import Place
 from corpusmill.mill.results import Failure, Result, failure_of, result_of
 from corpusmill.mill.specs import output_cap
 from corpusmill.mill.summary import Summary, summary_of
-from corpusmill.mill.watching import Look, looks
+from corpusmill.mill.watching import Look, looks, wait_for_calls
 from corpusmill.prices import PriceCard
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Job:
         for look in self.looks():
             if deadline is not None and look.at_s > deadline and not look.over:
                 raise TimeoutError(f"{self.id} was not over after {timeout_s} s")
+        self.wait_for_calls()
         return self.summary()
 
     @property
@@ -89,6 +90,11 @@ class Job:
     def pauses_when_left(self) -> bool:
         """Whether the job pauses when its last viewer leaves: without a fleet, unless it was ever detached."""
         return self._place.settings.embedded and not self.view.detached
+
+    @property
+    def notes(self) -> list[str]:
+        """What is set here and not heeded by the machinery that runs already."""
+        return self._place.notes
 
     @property
     def embedded_log(self) -> Path | None:
@@ -130,6 +136,10 @@ class Job:
             output_tokens=cap,
             tier=view.spec.options.get("service_tier"),
         )
+
+    def wait_for_calls(self) -> bool:
+        """Wait until what is in flight of a job that is over is written; False when that takes too long."""
+        return wait_for_calls(self._place, self._number, self._place.settings.timeout_s)
 
     def results(self) -> Iterator[Result]:
         """The answers so far, in source order, streamed; items that failed or are open are left out."""

@@ -67,7 +67,7 @@ class _Submission:
             corpus.spec, self._ask.shape, cache=self._cache, sources=corpus.digest, chunker=intake.CHUNKER_VERSION
         )
         existing = self._ledger.job_by_key(key)
-        self._refuse_outputs(existing)
+        self._refuse_outputs(existing, corpus)
         job, created = (existing, False) if existing else self._new(corpus, key)
         before = 0 if created else self._ledger.counts(job.id).requests
         if job.committed_at is None:
@@ -79,15 +79,18 @@ class _Submission:
             go_on(self._ledger, job, self._terms, fingerprint=self._lane()[1], note=self._listener.note)
         return Submitted(self._ledger.job(job.id), created, before)
 
-    def _refuse_outputs(self, existing: JobView | None) -> None:
+    def _refuse_outputs(self, existing: JobView | None, corpus: Corpus) -> None:
         out = self._terms.out
         if out is None:
+            if self._terms.errors_out is not None:
+                raise UsageError("--errors without --out: nothing would be written", next_step="add --out FILE.jsonl")
             return
         paths = export.targets(self._ask.kind, out, self._terms.errors_out)
 
         def remembered(path: str) -> str | None:
             return self._ledger.output_digest(existing.id, path) if existing else None
 
+        outputs.refuse_sources(paths, corpus.files)
         outputs.refuse(paths, remembered, force=self._terms.force)
 
     def _new(self, corpus: Corpus, key: bytes) -> tuple[JobView, bool]:
