@@ -18,12 +18,13 @@ from corpusmill.errors import CorpusmillError, SettingsError
 from corpusmill.ledger import Ledger
 from corpusmill.settings import Settings
 from scheduler import duty, ticks
-from workers import logs, parent
+from workers import broker, logs, parent
 
 
 def main() -> int:
     """Be a scheduler until told to stop; returns the exit code."""
     logs.configure()
+    broker.harden()
     try:
         return _run(Settings.load())
     except CorpusmillError as error:

@@ -18,7 +18,7 @@ from celery import signals
 from corpusmill.app import SHARD_QUEUES, App, make_app
 from corpusmill.errors import CorpusmillError
 from corpusmill.settings import Settings
-from workers import logs, parent
+from workers import broker, logs, parent
 from workers import loop as loops
 from workers.runtime import SLOTS, Runtime, open_runtime
 
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Be a worker until told to stop; returns the exit code."""
     options = _parser().parse_args(arguments)
     logs.configure()
+    broker.harden()
     try:
         return _run(Settings.load(), options.pool)
     except CorpusmillError as error:
