@@ -43,7 +43,7 @@ def _run(settings: Settings) -> int:
         beat = _beat(app)
         stack.callback(beat.join, 5)
         stack.callback(beat.service.stop)
-        parent.listen()
+        parent.listen(settings.grace_s)
         return _serve(app)
 
 
@@ -61,6 +61,8 @@ def _serve(app: App) -> int:
         concurrency=1,
         queues=[CONTROL],
         quiet=True,
+        # Ticks once a second would push the shards out of what a monitor remembers.
+        task_events=False,
         without_gossip=True,
         without_mingle=True,
     )

@@ -55,7 +55,7 @@ def _run(settings: Settings, pool: str) -> int:
         runtime = thread.run(opened.__aenter__())
         stack.callback(lambda: thread.run(opened.__aexit__(None, None, None)))
         _drain_on_signals(runtime, thread)
-        parent.listen(runtime.learn)
+        parent.listen(settings.grace_s, runtime.learn)
         return _serve(app, pool, slots, runtime)
 
 
