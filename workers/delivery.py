@@ -18,7 +18,7 @@ from corpusmill.limits import LimiterParked, RequestTooLarge
 from corpusmill.llm import packs
 from corpusmill.llm.errors import CallError
 from corpusmill.llm.retry import RetryLater, with_retries
-from workers.admission import GivenUp, Ticket, admitted
+from workers.admission import GivenUp, Ticket, admit
 from workers.call import Call
 from workers.dispatch import Dispatch
 from workers.held import Unit
@@ -113,17 +113,16 @@ class Delivery:
 
     async def _try(self) -> None:
         self._waiting = True
-        async with (
-            self._stream.probation.call(),
-            admitted(self._dispatch, self._stream, self._work, self._wanted) as ticket,
-        ):
+        await self._stream.probation.enter()
+        try:
+            ticket = await admit(self._dispatch, self._stream, self._work, self._wanted)
             self._waiting = False
-            try:
-                await self._make(ticket)
-            except CallError as error:
-                self._last_error = error
-                await self._note_reached(ticket.member, error)
-                raise
+            await self._make(ticket)
+        except CallError as error:
+            self._last_error = error
+            raise
+        finally:
+            self._stream.probation.leave()
         if not self._stream.proved:
             for each in self._stream.prove():
                 self._dispatch.fail(each.units, each.error)
@@ -134,7 +133,13 @@ class Delivery:
         pool = len(self._stream.lane.members) > 1
         provider = ticket.member.endpoint.name if pool else ticket.units[0].shard.job.run.provider
         self._called = ticket.member
-        await Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls).make()
+        try:
+            await Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls).make()
+        except CallError as error:
+            await self._note_reached(ticket.member, error)
+            raise
+        finally:
+            self._dispatch.window.release()
 
     async def _note_reached(self, member: Member, error: CallError) -> None:
         if error.failure_class != "connection":

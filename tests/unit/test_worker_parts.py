@@ -134,11 +134,12 @@ async def test_at_most_five_calls_are_under_way_until_one_has_succeeded() -> Non
 
     async def call() -> None:
         nonlocal under_way, most
-        async with probation.call():
-            under_way += 1
-            most = max(most, under_way)
-            await success.wait()
-            under_way -= 1
+        await probation.enter()
+        under_way += 1
+        most = max(most, under_way)
+        await success.wait()
+        under_way -= 1
+        probation.leave()
 
     calls = [asyncio.create_task(call()) for _ in range(50)]
     await asyncio.sleep(0)
