@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import gc
 import os
 import platform
 import sys
@@ -63,19 +62,7 @@ def _run(settings: Settings, pool: str) -> int:
         _drain_on_signals(runtime, thread)
         signals.worker_ready.connect(_collect_seldom)
         parent.listen(settings.grace_s, runtime.learn)
-        _calm_the_garbage_collector()
         return _serve(app, pool, slots, runtime)
-
-
-def _calm_the_garbage_collector() -> None:
-    """Leave what was imported alone, and look for cycles less often.
-
-    A call makes and drops hundreds of objects, few of them in cycles; with Python's thresholds the search for those
-    was a quarter of a worker's CPU time (0.15 of 0.66 CPU-s per 1,000 calls).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _drain_on_signals(runtime: Runtime, thread: loops.LoopThread) -> None:
