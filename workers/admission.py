@@ -54,8 +54,13 @@ async def admit(dispatch: Dispatch, stream: Stream, work: Work, wanted: Callable
     async with stream.turns:
         await dispatch.window.acquire()
         try:
-            await dispatch.clear()
-            return _still(wanted, await _ticket(stream, work, wanted()))
+            while True:
+                await dispatch.clear()
+                ticket = _still(wanted, await _ticket(stream, work, wanted()))
+                if dispatch.is_clear:
+                    return ticket
+                # The process may have slept while it waited, and its leases be over.
+                ticket.unused()
         except BaseException:
             dispatch.window.release()
             raise

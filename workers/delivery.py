@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 # A dead endpoint is found out by ten failed connections: with one item they should not take minutes.
 LONGEST_RECONNECT_S = 2.0
 AFTER_A_CRASH_S = 30.0
+UNREACHABLE_S = 5.0
 
 
 class Delivery:
@@ -85,7 +86,10 @@ class Delivery:
         except RequestTooLarge:
             await self._failed(CallError("too_large", detail="more tokens than the limit grants in a minute"))
         except GivenUp:
-            return
+            # Nobody at the other end may be called, and yet somebody waits for it.
+            for shard, item in self._units:
+                if shard.wants(item):
+                    shard.halt("lane", retry_in_s=UNREACHABLE_S)
         except (LimiterParked, RetryLater, OverBudget, ShardLost, DiskFull) as error:
             await self._held_up(error)
 

@@ -58,6 +58,25 @@ def test_a_worker_killed_in_the_middle_of_shards_loses_nothing(
     assert counts.unknown_attempts <= 20
 
 
+def test_a_worker_that_slept_through_its_lease_sends_nothing_more_for_it(
+    start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str
+) -> None:
+    fleet = start_fleet(simulator(latency_ms=200), sqlite_url, window=10)
+    fleet.scheduler()
+    sleeper = fleet.worker()
+    job = fleet.complete(texts(200))
+    wait_until(lambda: fleet.simulator.stats()["paid_requests"] > 20)
+    sleeper.send_signal(signal.SIGSTOP)
+    fleet.worker()
+    before = fleet.simulator.stats()["requests"]
+    wait_until(lambda: fleet.simulator.stats()["requests"] > before + 20)
+    sleeper.send_signal(signal.SIGCONT)
+    assert fleet.wait(job).succeeded == 200
+    # Its window, and what it had gathered but not yet written when it fell asleep.
+    assert fleet.simulator.stats()["duplicates_paid"] <= 20
+    assert sleeper.poll() is None
+
+
 def test_a_broker_that_forgets_everything_gets_its_wake_ups_again(
     start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str
 ) -> None:
@@ -148,8 +167,8 @@ def test_the_solo_pool_runs_shards_for_debugging(
     job = fleet.complete(texts(60), shard_size=20)
     wait_until(lambda: fleet.feed() >= 0 and fleet.state(job) == "finished")
     assert fleet.counts(job).succeeded == 60
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(15) == 130
 
 
 def texts(count: int, what: str = "chunk") -> list[str]:
