@@ -17,6 +17,7 @@ from corpusmill.mill import outputs
 from corpusmill.mill.estimate import overhead_tokens, usd_of
 from corpusmill.mill.going_on import bind, uncapped
 from corpusmill.mill.place import Place
+from corpusmill.mill.pricing import refuse_budget
 from corpusmill.mill.results import Failure, Result, failure_of, result_of
 from corpusmill.mill.specs import output_cap
 from corpusmill.mill.summary import Summary, summary_of
@@ -166,8 +167,10 @@ class Job:
         self._place.feed()
 
     def _providers(self, view: JobView) -> list[str]:
-        """The provider whose key the supervisor needs; none when this process does not know it."""
-        return [view.provider] if view.provider in self._place.settings.providers else []
+        """The provider whose key the supervisor needs; none where it is not known, or known by another address."""
+        settings = self._place.settings
+        known = view.provider in settings.providers and settings.endpoint(view.provider) == view.endpoint
+        return [view.provider] if known else []
 
     def leave(self) -> None:
         """Stop being a viewer: without a fleet, the last one's leaving pauses a job that was never detached."""
@@ -185,7 +188,10 @@ class Job:
             ledger.set_detached(self._number, True)
         if self._providers(view):
             bind(ledger, view, self._place.settings.lane(view.provider, ledger.salt())[1])
-        ledger.resume(self._number, budget=... if budget_usd is None else uncapped(budget_usd))
+        budget = ... if budget_usd is None else uncapped(budget_usd)
+        if budget is not ...:
+            refuse_budget(budget, view.model, priced=view.price_card is not None)
+        ledger.resume(self._number, budget=budget)
         self.start()
 
     def pause(self) -> None:
@@ -219,9 +225,15 @@ class Job:
             errors_out=errors,
             ready=lambda place, digest: ledger.remember_output(view.id, str(place), digest),
         )
-        if view.out != str(path):
+        if view.out is None:
             ledger.set_out(view.id, str(path))
         return written.paths
+
+    def write_to(self, out: Path | None) -> None:
+        """Let this be the job's output from now on; None leaves it as it is."""
+        path = _path(out)
+        if path is not None and str(path) != self.view.out:
+            self._place.ledger.set_out(self._number, str(path))
 
     def refuse_output(self, out: Path | None, errors_out: Path | None = None, *, force: bool = False) -> None:
         """Make sure that the output can be written, before anything is waited or paid for.

@@ -122,6 +122,7 @@ def test_a_budget_for_an_unpriced_model_is_refused(shell: Shell, simulator: Star
     assert endpoint.stats()["requests"] == 0
     free = shell.ok("complete", "docs", "--prompt", "Say", "--model", "nobody-prices-this")
     assert free["usd"] is None
+    assert shell.run("resume", free["job"], "--budget", 1).code == 2
 
 
 def test_a_detached_job_goes_on_and_watch_writes_its_output(shell: Shell, simulator: StartSimulator) -> None:
