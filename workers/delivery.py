@@ -23,6 +23,7 @@ from workers.call import Call
 from workers.dispatch import Dispatch
 from workers.held import Unit
 from workers.lane import Member
+from workers.logs import crash
 from workers.purse import OverBudget, ShardLost
 from workers.stream import HANDFUL, Stream
 from workers.work import Work
@@ -70,9 +71,7 @@ class Delivery:
             await self._dispatch.breaker.decide(self._stream)
 
     def _crashed(self, error: Exception) -> None:
-        # The frames without the exception's text, which might quote what was sent.
-        where = (Exception, Exception(), error.__traceback__)
-        log.error("request crashed error=%s", type(error).__name__, exc_info=where)
+        crash(log, "request crashed", error)
         for unit in self._units:
             unit.shard.halt("crashed", retry_in_s=AFTER_A_CRASH_S)
 

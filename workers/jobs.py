@@ -24,9 +24,9 @@ class RunningJob:
     _estimates: dict[tuple[int, int], Decimal] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: JobRun, *, largest_output: int = 0) -> RunningJob:
+    def of(cls, run: JobRun) -> RunningJob:
         """The job as the ledger gives it."""
-        return cls(run, PriceCard.from_json(run.price_card) if run.price_card else None, largest_output)
+        return cls(run, PriceCard.from_json(run.price_card) if run.price_card else None)
 
     def expected_output(self, cap: int | None) -> int:
         """Tokens that an answer may have: the request's own limit, else the longest seen, else an assumption."""

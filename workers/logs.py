@@ -23,5 +23,10 @@ def configure() -> None:
     signals.setup_logging.connect(_already_done, weak=False)
 
 
+def crash(log: logging.Logger, what: str, error: BaseException) -> None:
+    """Log a mistake of ours: its type and where it happened, not its text, which might quote what was sent."""
+    log.error("%s error=%s", what, type(error).__name__, exc_info=(Exception, Exception(), error.__traceback__))
+
+
 def _already_done(**_: object) -> None:
     """Nothing."""

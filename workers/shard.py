@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 
+from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, Reservation, ShardRef, WorkItem
+from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, JobRun, Reservation, ShardRef, WorkItem
 from workers.dispatch import Dispatch
 from workers.held import HeldShard
 from workers.jobs import RunningJob
 from workers.keyring import Keyring
 from workers.ledger_thread import LedgerThread
+from workers.logs import crash
 from workers.purse import Purse
 from workers.routes import Route, Routes
 from workers.writer import Writer
@@ -35,7 +37,10 @@ HALTING = frozenset({"paused", "cancelled", "stopped", "finished"})
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """How a shard ended here: `done`, `dropped` (not ours to have), or why it was given back; and item counts."""
+    """How a shard ended here, and item counts.
+
+    `outcome`: `done`, `dropped` (not ours to have), `put_off` (the ledger is away), or why it was given back.
+    """
 
     ref: ShardRef
     outcome: str
@@ -73,11 +78,18 @@ class ShardRunner:
         self.draining = False
 
     async def run(self, ref: ShardRef) -> ShardReport:
-        """Claim a shard and bring it as far as it goes.
+        """Claim a shard and bring it as far as it goes. Raises nothing: monitors would show what an error says."""
+        try:
+            return await self._claim_and_run(ref)
+        except CorpusmillError as error:
+            # The ledger cannot be asked. The wake-up is spent, and sent again by the reconciler.
+            log.warning("shard put off job=%d shard=%d: %s", ref.job_id, ref.shard_no, error.what)
+            return ShardReport(ref, "put_off")
+        except Exception as error:
+            crash(log, "shard crashed", error)
+            return ShardReport(ref, "crashed")
 
-        Raises:
-            Unavailable, DiskFull: the ledger cannot be asked; the wake-up is sent again later.
-        """
+    async def _claim_and_run(self, ref: ShardRef) -> ShardReport:
         await self._dispatch.clear()
         if self.draining or ref in self.held:
             return ShardReport(ref, "dropped")
@@ -131,9 +143,14 @@ class ShardRunner:
         ref, fence = claimed.ref, claimed.fence
         budgeted = claimed.job.budget_usd is not None
         purse = Purse(partial(self._reserve, ref, fence), partial(self._give_back, ref, fence)) if budgeted else None
-        shard = self.held[ref] = HeldShard(claimed, RunningJob.of(claimed.job), purse)
+        shard = self.held[ref] = HeldShard(claimed, self._job(claimed.job), purse)
         self._writer.hold(ref, fence)
         return shard
+
+    def _job(self, run: JobRun) -> RunningJob:
+        """The job, with what other shards of it have learnt here."""
+        known = (shard.job for shard in self.held.values() if shard.job.run == run)
+        return next(known, None) or RunningJob.of(run)
 
     async def _reserve(self, ref: ShardRef, fence: int, usd: Decimal) -> Reservation:
         return await self._ask(self._ledger.reserve, ref, fence, usd)
