@@ -40,6 +40,7 @@ class Job:
         if requests_before is None:
             requests_before = place.ledger.counts(view.id).requests
         self._requests_before = requests_before
+        self._viewing = False
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"
@@ -69,11 +70,12 @@ class Job:
         return looks(self._place, self._number)
 
     def wait(self, timeout_s: float | None = None) -> Summary:
-        """Wait until the job does not go on by itself; the summary says how it ended.
+        """Wait until the job does not go on by itself; the summary says how it ended. A waiter is a viewer.
 
         Raises:
             TimeoutError: it was not over after `timeout_s` seconds; it goes on.
         """
+        self.start()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for look in self.looks():
             if deadline is not None and look.at_s > deadline and not look.over:
@@ -163,7 +165,9 @@ class Job:
         if view.state not in ("queued", "running"):
             return
         self._place.join(self._providers(view))
-        self._place.attach(self._number)
+        if not self._viewing:
+            self._viewing = True
+            self._place.attach(self._number)
         self._place.feed()
 
     def _providers(self, view: JobView) -> list[str]:
@@ -174,6 +178,7 @@ class Job:
 
     def leave(self) -> None:
         """Stop being a viewer: without a fleet, the last one's leaving pauses a job that was never detached."""
+        self._viewing = False
         self._place.detach(self._number)
 
     def resume(self, *, budget_usd: Decimal | None = None, detach: bool = False) -> None:
