@@ -53,6 +53,7 @@ def main() -> None:
     for name in asked.parts or PARTS:
         print(f"measuring: {name}", file=sys.stderr, flush=True)
         sections.append(PARTS[name](QUICK if asked.quick else USUAL))
+        print(sections[-1].as_markdown(), file=sys.stderr, flush=True)  # a part that fails must not cost the others
     text = report.page(sections, "python -m benchmarks" + " --quick" * asked.quick)
     print(text)
     out = asked.out or (None if asked.quick or asked.parts else PAGE)
