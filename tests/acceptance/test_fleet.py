@@ -17,7 +17,7 @@ from tests.fixtures.shell import shell_in, until
 from tests.fixtures.simulator import Simulator, StartSimulator
 
 # Each test has two workers, schedulers, PostgreSQL and a queue: one at a time.
-pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(180)]
 
 KEY = "sk-canary-fleet-08d1"
 SAY = ("--prompt", "Say", "--model", "gpt-6-luna")
@@ -112,8 +112,17 @@ def test_two_workers_and_two_schedulers_do_three_jobs_under_one_limit_that_the_e
     assert [process.end() for process in (*workers, *schedulers)] == [0] * 4
 
 
-@pytest.mark.parametrize(("there", "missing"), [("BROKER", "DATABASE"), ("DATABASE", "BROKER")])
-@pytest.mark.parametrize("command", [complete("x.jsonl"), ("worker",), ("scheduler",), ("jobs",)], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    ("command", "there", "missing"),
+    [
+        (complete("x.jsonl"), "BROKER", "DATABASE"),
+        (complete("x.jsonl"), "DATABASE", "BROKER"),
+        (("worker",), "BROKER", "DATABASE"),
+        (("scheduler",), "DATABASE", "BROKER"),
+        (("jobs",), "BROKER", "DATABASE"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
 def test_one_of_the_two_urls_alone_is_refused_and_the_other_named(
     command: Sequence[str], there: str, missing: str, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from tests.acceptance.machinery import fresh_home
 from tests.fixtures.shell import Shell
 from tests.fixtures.simulator import Simulator, StartSimulator
 
-pytestmark = [pytest.mark.xdist_group("embedded-faults"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("embedded-faults"), pytest.mark.timeout(180)]
 
 TREE = Path(celery.__file__).parent
 PROMPT = "Explain {source}:\n{text}"

@@ -27,7 +27,7 @@ from tests.fixtures.shell import CANARY_KEY, Done, Shell, until
 from tests.fixtures.simulator import Simulator, StartSimulator
 
 # Each test has a supervisor or a fleet: one at a time, and not beside the other faults.
-pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(180)]
 
 SENTENCE = "the miller hides his gold beneath the seventh sack"
 MODELS = ("--model", "gpt-6-luna")
@@ -55,8 +55,8 @@ WORK: Sequence[Sequence[str]] = (
     ("run", "requests.jsonl", "--out", "r.jsonl"),
 )
 LOOKS: Sequence[Sequence[str]] = (
-    ("jobs", "--json"), ("show", "last"), ("failures", "last"), ("failures", "last", "--json"), ("usage",), ("config",),
-    ("watch", "last", "--json"), ("doctor",), ("export", "last", "--out", "again.jsonl"), ("show", "no-such-job"),
+    ("failures", "last"), ("show", "last", "--json"), ("config",), ("doctor",), ("jobs",), ("usage",),
+    ("watch", "last", "--json"), ("export", "last", "--out", "again.jsonl"), ("show", "no-such-job"),
 )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def test_what_an_endpoint_quotes_in_a_refusal_reaches_neither_terminal_nor_disk(
             shell.environment |= {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": CANARY_KEY}
             shown += [shell.run("complete", "docs", "--prompt", "@prompt.txt", *MODELS)]
         assert shown[-1].code == code, f"HTTP {status}: {shown[-1]}"
-        shown += [shell.run(*command) for command in (("show", "last"), ("failures", "last"))]
+        shown += [shell.run("failures", "last", "--json")]
     shown.append(shell.run("down"))
     for done in shown:
         assert_unseen("a command", said(done), CANARY_KEY, SENTENCE)
@@ -227,7 +227,7 @@ def test_in_a_fleet_neither_key_nor_text_nor_password_is_seen_outside_of_the_dat
             until(lambda: endpoint.stats()["in_flight"] >= 3 and flower.shards() >= 3, 40)
             arguments, pages, heard = arguments_of(fleet.home), flower.everything(), ear.heard()
             shown = [fleet.producer.finish(process) for process in running]
-            shown += [fleet.producer.run(*command) for command in LOOKS]
+            shown += [fleet.producer.run(*command) for command in LOOKS[:4]]
             pages += flower.everything()
             heard += ear.heard()
             assert [each.end() for each in (*ours, page)] == [0] * 4
