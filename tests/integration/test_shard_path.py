@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from corpusmill.ledger.records import ShardRef
 from corpusmill.prices import PriceCard, Rates
-from corpusmill.settings import Provider
+from corpusmill.settings import Limits, Provider
 from corpusmill.spec import COMPLETIONS_PATH, JobSpec
 from tests.fixtures.bench import StartBench
 from tests.fixtures.fleet import KEY, chunks, completions, embeddings, lines, submit
@@ -271,6 +271,22 @@ async def test_a_provider_handed_over_by_the_supervisor_can_be_served_at_once(
         assert b.ledger.serving(job.endpoint, job.key_fingerprint)
         await b.run(job)
         assert b.counts(job).succeeded == 3
+
+
+async def test_limits_handed_over_anew_hold_for_a_shard_that_runs_already(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url, limits={"rpm": 60, "tpm": 0}) as b:
+        job = b.complete(texts(60))
+        running = asyncio.create_task(b.run(job))
+        await until(lambda: endpoint.stats()["paid_requests"] > 0)
+        name, provider = b.settings.provider()
+        unlimited = provider.model_copy(update={"limits": Limits(rpm=0, tpm=0)})
+        b.runtime.keyring.add({"provider": name, **unlimited.as_message()})
+        b.runtime.runner.routes.heed(b.runtime.keyring.endpoints)
+        await asyncio.wait_for(running, 20)
+        assert b.counts(job).succeeded == 60
 
 
 # --- people and limits ----------------------------------------------------------------------------------------------
