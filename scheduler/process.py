@@ -36,6 +36,7 @@ def _run(settings: Settings) -> int:
     app = make_app(settings)
     if settings.database_url is None:
         raise SettingsError("a scheduler needs a database", next_step="set CORPUSMILL_DATABASE_URL")
+    broker.reach(settings)
     app.conf.beat_schedule = ticks.timetable()
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(settings.database_url))

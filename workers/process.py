@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(settings: Settings, pool: str) -> int:
     app = make_app(settings)
+    broker.reach(settings)
     slots = 1 if pool == "solo" else SLOTS
     with ExitStack() as stack:
         thread = loops.current()

@@ -150,6 +150,17 @@ def test_doctor_names_an_absent_broker_and_database_without_their_passwords(
     assert "CANARY" not in str(found)
 
 
+def test_doctor_tells_a_refused_password_of_the_broker_and_blames_the_limiter_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fleet: str
+) -> None:
+    monkeypatch.setenv("CORPUSMILL_BROKER_URL", fleet.replace("://", "://nobody:CANARY@"))
+    code, found = run(capsys, "doctor", "--only", "broker,limiter")
+    assert code == 69
+    assert [one["state"] for one in found["checks"]] == ["failed", "failed"]
+    assert all("password is refused" in one["what"] for one in found["checks"])
+    assert "CANARY" not in str(found)
+
+
 def test_doctor_names_a_database_that_was_not_migrated(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fleet: str, empty_postgres_url: str
 ) -> None:
