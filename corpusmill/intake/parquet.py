@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from corpusmill.errors import SourceError, UsageError
+from corpusmill.errors import SourceError
 from corpusmill.intake.clean import bad_character, clean_tree
 from corpusmill.intake.opening import opened
 from corpusmill.intake.records import no_text_field, record_of
@@ -18,12 +18,9 @@ _BATCH = 1_000
 
 def read(file: SourceFile, reading: Reading) -> Iterator[Record | BadLine]:
     """The records of a Parquet file; their line is the row, from 1. Values JSON has no form for become text."""
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        fix = "pip install 'corpusmill[parquet]'"
-        raise UsageError("Parquet needs pyarrow", where=str(file.path), next_step=fix) from error
+    import pyarrow
+    import pyarrow.parquet as parquet
+
     with opened(file) as stream:
         try:
             yield from _records(parquet.ParquetFile(stream), file, reading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,3 +202,11 @@ def test_a_full_disk_is_told_with_its_exit_code_and_leaves_the_old_file(tmp_path
     assert caught.value.exit_code == 74
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
     assert out.read_text() == "as it was"
+
+
+def test_parquet_without_pyarrow_is_refused_where_a_wrong_ending_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match="needs pyarrow") as refused:
+        targets("completion", Path("x.parquet"))
+    assert "pip install pyarrow, or pip install 'corpusmill[parquet]'" in refused.value.next_step
+    assert targets("completion", Path("x.jsonl")) == (Path("x.jsonl"),)
