@@ -109,7 +109,10 @@ def from_toml(path: Path) -> list[Given]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"the settings file cannot be read: {error}", where=str(path)) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(
+            f"the settings file cannot be read: {why}", where=str(path), next_step="mend the file, or move it away"
+        ) from error
     return [Given(at, _resolved(at, value, path.parent), ".".join(at), str(path)) for at, value in _leaves(table)]
 
 

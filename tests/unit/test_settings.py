@@ -110,6 +110,7 @@ def test_a_wrong_value_is_told_by_name_and_place_and_never_shown(monkeypatch: py
 def test_a_file_that_is_no_toml_is_told_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "corpusmill.toml").write_text("window = \n")
     assert str(tmp_path / "corpusmill.toml") in message()
+    assert "move it away" in message()
 
 
 @pytest.mark.parametrize(
