@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 from corpusmill._entry import child_command
+from tests.fixtures.fleet import wait_until
 from tests.fixtures.valkey import free_port
 
 
-def ended(name: str, home: Path, broker_url: str) -> tuple[int, list[str]]:
-    """Exit code and lines of a process that cannot start."""
+def environment(home: Path, broker_url: str) -> dict[str, str]:
+    """A fleet's, without any provider."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CORPUSMILL", "OPENAI"))}
     settings = {
         "CORPUSMILL_HOME": str(home),
         "CORPUSMILL_BROKER_URL": broker_url,
         "CORPUSMILL_DATABASE_URL": f"sqlite:///{home}/ledger.db",
     }
+    return {**kept, **settings}
+
+
+def ended(name: str, home: Path, broker_url: str) -> tuple[int, list[str]]:
+    """Exit code and lines of a process that cannot start."""
     done = subprocess.run(
-        child_command(name), env={**kept, **settings}, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+        child_command(name),
+        env=environment(home, broker_url),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
     )
     assert not done.stdout
     return done.returncode, done.stderr.decode().splitlines()
@@ -42,3 +53,21 @@ def test_a_scheduler_with_a_wrong_password_says_that_it_is_refused(tmp_path: Pat
     assert len(lines) == 3
     assert "password is refused" in lines[0]
     assert "CANARY" not in str(lines)
+
+
+def test_a_worker_of_a_fleet_without_a_provider_warns_and_names_the_settings(tmp_path: Path, valkey_url: str) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        worker = subprocess.Popen(
+            child_command("workers"), env=environment(tmp_path, valkey_url), stdin=subprocess.DEVNULL, stderr=file
+        )
+    try:
+        wait_until(lambda: "OPENAI_API_KEY" in log.read_text() or worker.poll() is not None, 45)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(15) == 0
+    finally:
+        worker.kill()
+    assert "serves=none" in log.read_text()
+    assert "WARNING workers.ready this worker serves no provider" in log.read_text()
+    # Nothing of Celery's own, such as its warning of the user root.
+    assert all(" workers." in line for line in log.read_text().splitlines())
