@@ -9,7 +9,7 @@ from typing import Any
 from corpusmill.errors import SourceError
 from corpusmill.intake.clean import bad_character, clean_tree
 from corpusmill.intake.opening import opened
-from corpusmill.intake.records import no_text_field, record_of
+from corpusmill.intake.records import header_error, record_of
 from corpusmill.intake.shapes import BadLine, Reading, Record, SourceFile
 
 # Rows in memory at a time.
@@ -31,10 +31,8 @@ def read(file: SourceFile, reading: Reading) -> Iterator[Record | BadLine]:
 
 def _records(table: Any, file: SourceFile, reading: Reading) -> Iterator[Record | BadLine]:
     names = table.schema_arrow.names
-    if reading.text_field not in names:
-        what = no_text_field(reading.text_field, dict.fromkeys(names))
-        fix = "name the column that holds the text: --text-field"
-        raise SourceError(what, path=str(file.path), next_step=fix)
+    if wrong := header_error(names, reading):
+        raise SourceError(wrong[0], path=str(file.path), next_step=wrong[1])
     row = 0
     for batch in table.iter_batches(batch_size=_BATCH):
         for fields in batch.to_pylist():

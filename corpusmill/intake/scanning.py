@@ -134,7 +134,8 @@ def _why_not_records(file: SourceFile | None, reading: Reading) -> str | None:
         return None
     no_text = f"no field {reading.text_field!r}"
     try:
-        first = next(records(file, reading), None)
+        # Without the id's field: a file of texts that lacks it is no other kind of file, but an error.
+        first = next(records(file, replace(reading, id_field=None)), None)
     except UsageError as error:
         return no_text if error.what.startswith(no_text) else error.what
     return no_text if isinstance(first, BadLine) and first.no_text else None

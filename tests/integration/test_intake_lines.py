@@ -427,3 +427,18 @@ def test_a_parquet_source_without_pyarrow_is_an_error_even_in_a_folder(
             scan([source], Reading())
         assert refused.value.where == str(tmp_path / "r.parquet") and "pip install pyarrow" in refused.value.next_step
     assert len(scan([tmp_path], Reading(exclude=("*.parquet",))).files) == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("r.jsonl", '{"text": "a", "id": 1}\n'), ("r.csv", "text,id\na,1\n")])
+def test_an_id_field_that_is_named_must_be_there_and_the_default_need_not(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    for source in (path, tmp_path):
+        reading = Reading(id_field="sku")
+        with pytest.raises(SourceError, match="no field 'sku'; fields there: text, id") as refused:
+            validate(scan([source], reading), reading)
+        assert refused.value.where == f"{path}:1" and "--id-field" in refused.value.next_step
+    path.write_text(content.replace("id", "no"))
+    assert [piece.id for piece in found_in(path)] == [f"{name}:{1 + name.endswith('csv')}"]

@@ -51,8 +51,9 @@ def test_the_job_key_holds_what_makes_the_items_and_nothing_else() -> None:
     assert key(shape=Shape(chunk=False, chunk_tokens=9)) == key(shape=Shape(chunk=False)), "whole texts have no size"
 
 
-def test_the_overlap_in_effect_is_what_counts() -> None:
+def test_the_overlap_and_the_id_field_in_effect_are_what_counts() -> None:
     assert key(shape=Shape(chunk_overlap=80)) == key()
+    assert key(shape=Shape(id_field="id")) == key() != key(shape=Shape(id_field="sku"))
     assert Shape(chunk_tokens=100).overlap == 25
     assert Shape(chunk_tokens=100, chunk_overlap=0).overlap == 0
 
