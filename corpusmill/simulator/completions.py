@@ -16,6 +16,7 @@ from corpusmill.simulator.schema import example
 # Not the time of day: the same request has the same answer, byte for byte.
 CREATED = 1_767_225_600
 REFUSAL = "I'm sorry, I can't help with that."
+REASONING = "The user asks, and I think about it."
 _REASONING_TOKENS = {"low": 16, "medium": 64, "high": 256, "xhigh": 512, "max": 1024}
 _TIERS = {"flex": "flex", "priority": "priority", "fast": "priority", "scale": "scale"}
 _SUBJECT_CHARACTERS = 120
@@ -102,6 +103,10 @@ def _spoiled(message: dict[str, Any], finish: str, fault: str | None) -> tuple[d
         return {**message, "content": ""}, "content_filter"
     if fault == "refusal":
         return {**message, "content": None, "refusal": REFUSAL}, "stop"
+    if fault in ("reasoning", "no_room"):
+        return {**message, "content": "", "reasoning_content": REASONING}, "stop" if fault == "reasoning" else "length"
+    if fault == "thinking":
+        return {**message, "reasoning_content": REASONING}, finish
     return message, finish
 
 
