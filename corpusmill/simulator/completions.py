@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from corpusmill.simulator.asks import Ask, tokens_of
+from corpusmill.simulator.knowledge import knowledge
 from corpusmill.simulator.schema import example
 
 # Not the time of day: the same request has the same answer, byte for byte.
@@ -77,6 +78,9 @@ def _called_tool(ask: Ask) -> dict[str, Any] | None:
 
 
 def _text(ask: Ask) -> str:
+    known = knowledge(ask.body["messages"])
+    if known is not None:
+        return known
     form = ask.body.get("response_format")
     kind = form.get("type") if isinstance(form, dict) else None
     if kind == "json_object":
