@@ -9,6 +9,7 @@ from typing import Any
 
 from corpusmill.lightrag.answering import Piece, Thinking
 from corpusmill.lightrag.events import Gathered, events
+from corpusmill.lightrag.failures import InvalidResponseError
 from corpusmill.lightrag.wires import Letter, Wire
 
 WhenWhole = Callable[[Gathered], Awaitable[None]]
@@ -71,6 +72,7 @@ class Broadcast:
         finally:
             self._listeners -= 1
             if not self._listeners and not self._ended and self._task is not None:
+                self._left()
                 self._task.cancel()
         if self._error is not None:
             raise self._error
@@ -82,6 +84,9 @@ class Broadcast:
                 async for event in found:
                     self._tell(self.gathered.add(event))
             await when_whole(self.gathered)
+        except asyncio.CancelledError:
+            self._left()
+            raise
         except Exception as error:
             if opened.done():
                 self._error = error
@@ -90,6 +95,10 @@ class Broadcast:
         finally:
             self._ended = True
             self._news.set()
+
+    def _left(self) -> None:
+        """Nobody listens any more: whoever comes now must not take what there is for the whole."""
+        self._ended, self._error = True, InvalidResponseError("the stream was left before its end")
 
     def _tell(self, pieces: Iterable[Piece]) -> None:
         self._pieces += [piece for piece in pieces if any(piece)]
