@@ -149,7 +149,8 @@ async def test_a_text_is_embedded_once_whatever_pack_it_comes_in(endpoint: Simul
     whole, part, again = await asyncio.gather(
         openai_embed.func(["a", "b", "a"]), openai_embed.func(["b", "c"]), openai_embed.func(["a"])
     )
-    assert (whole.shape, whole.dtype) == ((3, 1536), np.float32)
+    assert whole.shape == (3, 1536)
+    assert whole.dtype == np.float32
     assert np.array_equal(whole[0], again[0])
     assert np.array_equal(whole[1], part[0])
     assert endpoint.stats()["paid_inputs"] == 3
@@ -164,9 +165,7 @@ async def test_a_pack_that_fails_fails_no_other_caller(endpoint: Simulator) -> N
     assert isinstance(good, np.ndarray)
 
 
-async def test_numbers_are_read_where_base64_is_not_wanted(
-    endpoint: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_numbers_are_read_where_base64_is_unwanted(endpoint: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = await openai_embed.func(["a"], use_cache=False)
     monkeypatch.setenv("EMBEDDING_USE_BASE64", "false")
     assert np.allclose(await openai_embed.func(["a"], use_cache=False), wanted, atol=1e-6)
@@ -193,7 +192,8 @@ async def test_an_error_can_be_built_again_from_one_string(endpoint: Simulator) 
     with pytest.raises(openai.AuthenticationError) as caught:
         await complete("x")
     assert caught.value.status_code == 401
-    again = type(caught.value)("[LLM func] x")
+    rebuilt: Any = type(caught.value)
+    again = rebuilt("[LLM func] x")
     assert isinstance(again, openai.AuthenticationError)
     assert str(again) == "[LLM func] x"
 
