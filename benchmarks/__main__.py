@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import growth, hot_path, ledger_rates, limit_share, report
+from benchmarks import growth, hot_path, ledger_rates, lightrag, limit_share, report
 from benchmarks import simulator as other_end
 from benchmarks.report import Section
 
@@ -30,16 +30,18 @@ class Sizes:
     growth: Sequence[int]
     ledger_items: int
     simulator_s: float
+    lightrag_calls: int
 
 
-USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3)
-QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1)
+USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 100)
+QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 40)
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
     "limits": lambda sizes: limit_share.measure(limit_share.limits(), sizes.limit_s),
     "growth": lambda sizes: growth.measure(sizes.growth),
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
+    "lightrag": lambda sizes: lightrag.measure(sizes.lightrag_calls, sizes.turns),
     "simulator": lambda sizes: other_end.measure(sizes.simulator_s),
 }
 
