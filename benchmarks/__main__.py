@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import growth, hot_path, intake, ledger_rates, limit_share, report
+from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_share, report
 from benchmarks import simulator as other_end
 from benchmarks.report import Section
 
@@ -31,10 +31,11 @@ class Sizes:
     ledger_items: int
     simulator_s: float
     intake_mb: int
+    lightrag_calls: int
 
 
-USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200)
-QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30)
+USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100)
+QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40)
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
@@ -42,6 +43,7 @@ PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "growth": lambda sizes: growth.measure(sizes.growth),
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
     "intake": lambda sizes: intake.measure(sizes.intake_mb),
+    "lightrag": lambda sizes: lightrag.measure(sizes.lightrag_calls, sizes.turns),
     "simulator": lambda sizes: other_end.measure(sizes.simulator_s),
 }
 

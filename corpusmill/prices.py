@@ -41,6 +41,11 @@ class Rates:
         )
         return (total * _PER_MILLION).quantize(PICO_USD)
 
+    def at(self, prompt: int) -> Rates:
+        """The same rates without steps, for calls of so many prompt tokens: these price sums over many calls."""
+        steps = {name: getattr(self, name) for name in ("input", "output", "cached", "cache_write")}
+        return Rates(**{name: ((0, _rate(each, prompt)),) for name, each in steps.items() if each is not None})
+
 
 @dataclass(frozen=True, slots=True)
 class PriceCard:
@@ -62,6 +67,10 @@ class PriceCard:
         if rates is None:
             return None
         return rates.cost(prompt=prompt, cached=cached, cache_write=cache_write, completion=completion)
+
+    def at(self, prompt_tokens: int) -> PriceCard:
+        """The card for many calls of that prompt size each, whose tokens are then priced as one sum."""
+        return PriceCard(self.model, self.source, self.date, {t: r.at(prompt_tokens) for t, r in self.tiers.items()})
 
     def estimate(self, prompt_tokens: int, max_output: int, *, tier: str | None = None) -> Decimal:
         """USD that one call may cost at most with nothing cached; a tier without a price counts as the dearest."""

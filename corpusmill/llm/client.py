@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -35,6 +36,14 @@ class Reply:
     body: bytes = field(repr=False)
     request_id: str | None
     latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A reply that is still coming: its headers, and its body in parts as they arrive."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    body: AsyncGenerator[bytes, None] = field(repr=False)
 
 
 class Client:
@@ -75,6 +84,44 @@ class Client:
         if not 200 <= reply.status < 300:
             raise self._refused(path, reply)
         return reply
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: bytes, *, timeout_s: float | None = None) -> AsyncIterator[Parts]:
+        """POST `body` and read the reply as it comes; leaving the block early gives the rest up.
+
+        `timeout_s` bounds the wait for the head of the reply, and for each part; None: the endpoint's own.
+
+        Raises:
+            CallError: as `call` does, and while the parts are read.
+        """
+        prepared = await self._blueprint.prepared(path, body)
+        within_s = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(within_s):
+                response = await self._session.post(
+                    prepared.url, data=body, headers=prepared.headers, proxy=self._proxy, allow_redirects=False
+                )
+                content = b"" if 200 <= response.status < 300 else await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unanswered(path, error) from None
+        try:
+            if not 200 <= response.status < 300:
+                request_id = named(response.headers.get("x-request-id"))
+                raise self._refused(path, Reply(response.status, response.headers, content, request_id, 0.0))
+            yield Parts(response.headers, self._parts(path, response, within_s))
+        finally:
+            response.close()
+
+    async def _parts(self, path: str, response: aiohttp.ClientResponse, within_s: float) -> AsyncGenerator[bytes, None]:
+        while True:
+            try:
+                async with asyncio.timeout(within_s):
+                    part = await response.content.readany()
+            except (aiohttp.ClientError, OSError) as error:
+                raise self._unanswered(path, error) from None
+            if not part:
+                return
+            yield part
 
     async def close(self) -> None:
         """Close the session and the SDK client."""

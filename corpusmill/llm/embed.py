@@ -46,15 +46,24 @@ def parse(reply_body: bytes, count: int, dimensions: int | None) -> Embedded:
     """
     reply = reply_object(reply_body)
     billed = billed_or_refused(reply)
+    return Embedded(vectors_in(reply, count, dimensions, billed), billed.model, billed.tokens)
+
+
+def vectors_in(reply: Mapping[str, Any], count: int, dimensions: int | None, billed: Billed | None = None) -> Vectors:
+    """The vectors of a reply to `count` texts, whether it states its usage or not.
+
+    Raises:
+        CallError: `bad_reply`, as `parse` does, with `billed`.
+    """
     data = _data(reply, count, billed)
     vectors = _decoded([each.get("embedding") for each in data], billed)
     if dimensions is not None and vectors.shape[1] != dimensions:
         raise _bad(f"vectors of {vectors.shape[1]} instead of {dimensions}", billed)
     _must_be_usable(vectors, billed)
-    return Embedded(_in_order(vectors, [each.get("index") for each in data], billed), billed.model, billed.tokens)
+    return _in_order(vectors, [each.get("index") for each in data], billed)
 
 
-def _data(reply: Mapping[str, Any], count: int, billed: Billed) -> list[dict[str, Any]]:
+def _data(reply: Mapping[str, Any], count: int, billed: Billed | None) -> list[dict[str, Any]]:
     data = reply.get("data")
     if not isinstance(data, list) or not all(isinstance(each, dict) for each in data):
         raise _bad("no vectors", billed)
@@ -63,7 +72,7 @@ def _data(reply: Mapping[str, Any], count: int, billed: Billed) -> list[dict[str
     return data
 
 
-def _decoded(embeddings: list[Any], billed: Billed) -> Vectors:
+def _decoded(embeddings: list[Any], billed: Billed | None) -> Vectors:
     """All rows as one array; lists of numbers are read where the endpoint does not speak base64."""
     try:
         if all(isinstance(each, str) for each in embeddings):
@@ -86,14 +95,14 @@ def _from_base64(embeddings: list[str]) -> Vectors:
     return np.frombuffer(b"".join(rows), dtype="<f4").reshape(len(rows), width // 4).astype(np.float32, copy=False)
 
 
-def _must_be_usable(vectors: Vectors, billed: Billed) -> None:
+def _must_be_usable(vectors: Vectors, billed: Billed | None) -> None:
     if not np.isfinite(vectors).all():
         raise _bad("a vector with a value that is not finite", billed)
     if not vectors.any(axis=1).all():
         raise _bad("a vector of zeros", billed)
 
 
-def _in_order(vectors: Vectors, indices: list[Any], billed: Billed) -> Vectors:
+def _in_order(vectors: Vectors, indices: list[Any], billed: Billed | None) -> Vectors:
     """Row i for text i. Some endpoints number nothing: then the order of the reply is the order of the request."""
     if all(index is None for index in indices):
         return vectors
@@ -107,5 +116,5 @@ def _in_order(vectors: Vectors, indices: list[Any], billed: Billed) -> Vectors:
     return ordered
 
 
-def _bad(detail: str, billed: Billed) -> CallError:
+def _bad(detail: str, billed: Billed | None) -> CallError:
     return CallError("bad_reply", detail=detail, billed=billed)

@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 
 from corpusmill.simulator.asks import Ask, tokens_of
+from corpusmill.simulator.knowledge import knowledge
 from corpusmill.simulator.schema import example
 
 # Not the time of day: the same request has the same answer, byte for byte.
 CREATED = 1_767_225_600
 REFUSAL = "I'm sorry, I can't help with that."
+REASONING = "The user asks, and I think about it."
 _REASONING_TOKENS = {"low": 16, "medium": 64, "high": 256, "xhigh": 512, "max": 1024}
 _TIERS = {"flex": "flex", "priority": "priority", "fast": "priority", "scale": "scale"}
 _SUBJECT_CHARACTERS = 120
@@ -76,6 +78,9 @@ def _called_tool(ask: Ask) -> dict[str, Any] | None:
 
 
 def _text(ask: Ask) -> str:
+    known = knowledge(ask.body["messages"])
+    if known is not None:
+        return known
     form = ask.body.get("response_format")
     kind = form.get("type") if isinstance(form, dict) else None
     if kind == "json_object":
@@ -102,6 +107,10 @@ def _spoiled(message: dict[str, Any], finish: str, fault: str | None) -> tuple[d
         return {**message, "content": ""}, "content_filter"
     if fault == "refusal":
         return {**message, "content": None, "refusal": REFUSAL}, "stop"
+    if fault in ("reasoning", "no_room"):
+        return {**message, "content": "", "reasoning_content": REASONING}, "stop" if fault == "reasoning" else "length"
+    if fault == "thinking":
+        return {**message, "reasoning_content": REASONING}, finish
     return message, finish
 
 

@@ -96,6 +96,11 @@ ERROR_KINDS: dict[str, ErrorKind] = {
     "bad_parameter": ErrorKind(
         400, "invalid_request_error", "invalid_value", "Invalid value in a request about '{text}'.", "temperature"
     ),
+    # A body that was damaged on its way: the same request passes the next time.
+    "could_not_parse": ErrorKind(
+        400, "invalid_request_error", None, "We could not parse the JSON body of your request."
+    ),
+    "budget_exceeded": ErrorKind(429, "budget_exceeded", None, "Budget has been exceeded!"),
     "context_length": ErrorKind(
         400,
         "invalid_request_error",

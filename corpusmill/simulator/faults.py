@@ -35,6 +35,9 @@ ANSWER_KINDS: dict[str, Where] = {
     "length": "completion",
     "content_filter": "completion",
     "refusal": "completion",
+    "reasoning": "completion",  # nothing but reasoning, as DeepSeek writes it
+    "thinking": "completion",  # reasoning, then the answer
+    "no_room": "completion",  # the output cap was used up by reasoning
     "short_data": "embedding",  # one vector too few
     "shuffled": "embedding",  # right indices, wrong order
     "wrong_dim": "embedding",

@@ -33,8 +33,8 @@ def _deltas(choices: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _pieces(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": "" if message["content"] is not None else None, "refusal": None}
-    for field in ("content", "refusal"):
-        text = message[field] or ""
+    for field in ("reasoning_content", "content", "refusal"):
+        text = message.get(field) or ""
         for start in range(0, len(text), _PIECE):
             yield {field: text[start : start + _PIECE]}
     for number, call in enumerate(message.get("tool_calls", ())):

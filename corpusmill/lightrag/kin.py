@@ -1,0 +1,26 @@
+"""Classes of ours that are LightRAG's as well, once LightRAG is loaded: its `isinstance` and `except` must know them.
+
+This package never imports LightRAG, which takes seconds to load and may not be installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def kin_of_lightrag(ours: type[T], module: str) -> type[T]:
+    """`ours`, or a class that is both `ours` and LightRAG's of the same name, if its `module` is loaded."""
+    theirs = getattr(sys.modules.get(module), ours.__name__, None)
+    both: Callable[[Any, Any], type[T]] = _both
+    return both(ours, theirs) if isinstance(theirs, type) else ours
+
+
+@cache
+def _both(ours: Any, theirs: Any) -> Any:
+    shown = {"__module__": ours.__module__, "__doc__": ours.__doc__}
+    return type(ours.__name__, (ours, theirs), {"__slots__": (), **shown})

@@ -1,0 +1,105 @@
+"""LightRAG itself over our functions: documents in, answers out, in every mode."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.lightrag import lightrag_module
+from tests.fixtures.simulator import StartSimulator
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "lightrag_openai_demo.py"
+
+# As a user of LightRAG writes it; only the prefix of one import is ours.
+PROGRAM = """
+import asyncio, json, os
+from pathlib import Path
+
+from lightrag import LightRAG, QueryParam
+from lightrag.kg.shared_storage import initialize_pipeline_status
+from corpusmill.lightrag.openai import gpt_4o_mini_complete, openai_embed
+from corpusmill.lightrag.utils import TokenTracker, logger
+
+
+async def initialize_rag():
+    rag = LightRAG(working_dir="./graph", embedding_func=openai_embed, llm_model_func=gpt_4o_mini_complete)
+    await rag.initialize_storages()
+    await initialize_pipeline_status()
+    return rag
+
+
+async def main():
+    rag = await initialize_rag()
+    with TokenTracker() as tracker:
+        texts = [path.read_text() for path in sorted(Path(os.environ["DOCUMENTS"]).glob("*.md"))]
+        await rag.ainsert(texts)
+        answers = {
+            mode: await rag.aquery("What does the Lamplighter Guild do?", param=QueryParam(mode=mode))
+            for mode in ("naive", "local", "global", "hybrid", "mix", "bypass")
+        }
+        streamed = await rag.aquery("And Orlen?", param=QueryParam(mode="hybrid", stream=True))
+        answers["stream"] = streamed if isinstance(streamed, str) else "".join([text async for text in streamed])
+    statuses = await rag.doc_status.get_status_counts()
+    labels = await rag.get_graph_labels()
+    await rag.finalize_storages()
+    found = {"answers": answers, "statuses": statuses, "labels": labels, "usage": tracker.get_usage()}
+    Path("found.json").write_text(json.dumps(found))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def lightrag_is_installed() -> None:
+    if importlib.util.find_spec("lightrag") is None:
+        pytest.skip("lightrag-hku is not installed: pip install -e '.[lightrag]'")
+    lightrag_module("lightrag.llm._error_utils")
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TIKTOKEN_CACHE_DIR") if name in os.environ}
+    return {**kept, "PYTHONWARNINGS": "ignore", **more}
+
+
+@pytest.mark.timeout(150)
+def test_twenty_documents_become_a_graph_that_answers_in_every_mode(simulator: StartSimulator, tmp_path: Path) -> None:
+    endpoint = simulator(latency_ms="5")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    documents = str(DEMO.with_name("lightrag_documents"))
+    settings = environment(OPENAI_API_BASE=endpoint.base_url, OPENAI_API_KEY="sk-nobody", DOCUMENTS=documents)
+    ran = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["statuses"]["processed"] == 20
+    assert not found["statuses"].get("failed")
+    assert {"Lamplighter Guild", "Orlen"} <= set(found["labels"])
+    assert all("Simulated answer" in answer for answer in found["answers"].values()), found["answers"]
+    stats, paid = endpoint.stats(), endpoint.paid()
+    assert stats["duplicates_paid"] == 0
+    assert found["usage"]["call_count"] == stats["paid_requests"]
+    assert found["usage"]["prompt_tokens"] == sum(line["prompt_tokens"] for line in paid)
+    assert found["usage"]["completion_tokens"] == sum(line["completion_tokens"] for line in paid)
+
+
+@pytest.mark.timeout(150)
+def test_the_demo_answers_without_a_key(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, str(DEMO)], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    headings = Counter(line for line in ran.stdout.splitlines() if line.startswith("=== "))
+    wanted = ("naive", "local", "global", "hybrid", "mix", "bypass", "hybrid, streamed")
+    assert headings == Counter(f"=== {name} ===" for name in wanted)
+    assert ran.stdout.count("Simulated answer") == len(wanted)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,313 @@
+"""LightRAG's own functions and ours in the same situations, row by row: calls made, value returned, exception raised.
+
+The specification is the program: lightrag-hku itself runs beside ours against the real simulator. Where ours is meant
+to differ, the row says why.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import tenacity
+
+from corpusmill.lightrag import choosing, retrying
+from corpusmill.lightrag import openai as ours
+from corpusmill.lightrag.utils import TokenTracker
+from corpusmill.simulator.embeddings import digest, vectors
+from tests.fixtures.lightrag import lightrag_module
+from tests.fixtures.simulator import Simulator, running
+
+KEY = "sk-of-nobody"
+Call = Callable[[ModuleType, Mapping[str, Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call: requests made, value or exception, tokens counted."""
+
+    calls: int
+    value: Any
+    error: str | None
+    counted: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One situation. `faults` are the simulator's; `differs` says why ours is meant to be other, `expected` how."""
+
+    name: str
+    call: Call
+    faults: Sequence[str] = ()
+    differs: str = ""
+    expected: Callable[[Outcome], bool] | None = None
+
+
+def complete(prompt: str = "Name\n\na river", **options: Any) -> Call:
+    async def call(module: ModuleType, common: Mapping[str, Any]) -> Any:
+        return await module.openai_complete_if_cache("gpt-6-luna", prompt, **{**common, **options})
+
+    return call
+
+
+def stream(prompt: str = "Name\n\na river of some length", **options: Any) -> Call:
+    async def call(module: ModuleType, common: Mapping[str, Any]) -> Any:
+        options.setdefault("stream_options", {"include_usage": True})
+        answer = await module.openai_complete_if_cache("gpt-6-luna", prompt, stream=True, **{**common, **options})
+        heard: list[str] = []
+        try:
+            async for text in answer:
+                heard.append(text)  # noqa: PERF401  # what was heard before an error counts
+        except Exception as error:
+            return [*heard, type(error).__name__]
+        return heard
+
+    return call
+
+
+def embed(*texts: str, **options: Any) -> Call:
+    async def call(module: ModuleType, common: Mapping[str, Any]) -> Any:
+        return await module.openai_embed.func(list(texts), **{**common, **options})
+
+    return call
+
+
+def embed_as_lightrag_does(*texts: str, **options: Any) -> Call:
+    async def call(module: ModuleType, common: Mapping[str, Any]) -> Any:
+        for name in ("OPENAI_API_BASE", "OPENAI_API_KEY"):
+            assert os.environ[name]
+        return await module.openai_embed(list(texts), **options)
+
+    return call
+
+
+class _Store:
+    global_config: ClassVar[dict[str, str]] = {"llm_model_name": "gpt-6.1-terra"}
+
+
+async def _openai_complete(module: ModuleType, common: Mapping[str, Any]) -> Any:
+    return await module.openai_complete("Name\n\na lake", hashing_kv=_Store(), **common)
+
+
+def gives_up_on(error: str) -> Callable[[Outcome], bool]:
+    return lambda outcome: (outcome.calls, outcome.error) == (3, f"RetryError({error})")
+
+
+def _in_order(outcome: Outcome) -> bool:
+    digests = [digest("text-embedding-3-small", text) for text in ("a", "b", "c")]
+    return bool(np.array_equal(outcome.value, vectors(digests, 1536)))
+
+
+PROXY_PAGE = "a gateway's page of HTML is a failure of the endpoint: tried again and named, not an AttributeError"
+BROKEN = "a reply that is no JSON is tried again and named, not a bare JSONDecodeError after one call"
+
+ROWS = (
+    Row("an answer", complete()),
+    Row(
+        "an answer with system prompt and history",
+        complete(
+            system_prompt="Be brief.",
+            history_messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}],
+        ),
+    ),
+    Row("messages given whole", complete(messages=[{"role": "user", "content": "other\n\nwords"}])),
+    Row("an escaped character", complete("Say\n\ncaf\\u00e9")),
+    Row("JSON by response_format", complete(response_format={"type": "json_object"})),
+    Row("a response_format that is a class", complete(response_format=dict)),
+    Row("an unknown option", complete(temprature=1)),
+    Row("a rate limit", complete(), ["rate_limit_tokens:0@1-"]),
+    Row("a rate limit that passes", complete(), ["rate_limit_requests:0@1-2"]),
+    Row("no quota left", complete(), ["insufficient_quota@1-"]),
+    Row("a budget that a gateway keeps", complete(), ["budget_exceeded@1-"]),
+    Row("no credit left", complete(), ["credit_balance_exhausted@1-"]),
+    Row("a bad request", complete(), ["bad_parameter@1-"]),
+    Row("a body damaged on its way", complete(), ["could_not_parse@1-"]),
+    Row("a body damaged once", complete(), ["could_not_parse@1"]),
+    Row("a refused key", complete(), ["invalid_key@1-"]),
+    Row("a forbidden country", complete(), ["forbidden@1-"]),
+    Row("an unknown model", complete(), ["model_not_found@1-"]),
+    Row("a server error", complete(), ["server_error@1-"]),
+    Row("a gateway's 502 page", complete(), ["bad_gateway@1-"]),
+    Row("a request time-out", complete(), ["request_timeout@1-"]),
+    Row("a conflict", complete(), ["conflict@1-"]),
+    Row("an unprocessable request", complete(), ["unprocessable@1-"]),
+    Row("an overloaded endpoint", complete(), ["overloaded@1-"]),
+    Row("a connection that is reset", complete(), ["reset@1-"]),
+    Row("a reply that breaks off", complete(), ["truncated_body@1-"]),
+    Row("no reply in time", complete(timeout=0.3), ["hang@1-"]),
+    Row("an empty answer", complete(), ["empty@1-"]),
+    Row("an empty answer once", complete(), ["empty@1"]),
+    Row("a refusal", complete(), ["refusal@1-"]),
+    Row("a filtered answer", complete(), ["content_filter@1-"]),
+    Row("no choices", complete(), ["no_choices@1-"]),
+    Row("no usage", complete(), ["no_usage@1-"]),
+    Row("an answer that was cut", complete(), ["length@1-"]),
+    Row("no room for an answer", complete(), ["no_room@1-"]),
+    Row("reasoning only", complete(), ["reasoning@1-"]),
+    Row("reasoning only, wanted", complete(enable_cot=True), ["reasoning@1-"]),
+    Row(
+        "reasoning only, wanted, but JSON is asked for",
+        complete(enable_cot=True, response_format={"type": "json_object"}),
+        ["reasoning@1-"],
+    ),
+    Row("reasoning and answer", complete(enable_cot=True), ["thinking@1-"]),
+    Row("a page of HTML", complete(), ["html200@1-"], PROXY_PAGE, gives_up_on("InvalidResponseError")),
+    Row("broken JSON", complete(), ["bad_json@1-"], BROKEN, gives_up_on("InvalidResponseError")),
+    Row("the model of the LightRAG instance", _openai_complete),
+    Row("a stream", stream()),
+    Row("a stream without usage", stream(stream_options={"include_usage": False})),
+    Row("a stream with reasoning, wanted", stream(enable_cot=True), ["thinking@1-"]),
+    Row("a stream with reasoning, not wanted", stream(), ["thinking@1-"]),
+    Row("a stream of reasoning only, wanted", stream(enable_cot=True), ["reasoning@1-"]),
+    Row("a stream that is refused", stream(), ["rate_limit_tokens:0@1-"]),
+    Row("a stream that is refused once", stream(), ["server_error@1"]),
+    Row("an empty stream", stream(), ["empty@1-"]),
+    Row("a stream that breaks off", stream(), ["truncated_body@1-"]),
+    Row(
+        "a stream with a broken event",
+        stream(),
+        ["bad_json@1-"],
+        "named as what it is, not a bare JSONDecodeError",
+        lambda outcome: outcome.value[-1] == "InvalidResponseError",
+    ),
+    Row("vectors", embed("a", "b", "c")),
+    Row("vectors of another length", embed("a", "b", embedding_dim=256)),
+    Row("vectors of queries", embed("a", context="query", query_prefix="query: ")),
+    Row("vectors of documents", embed("a", context="document", document_prefix="doc: ", query_prefix="query: ")),
+    Row("a long text, cut", embed("word " * 50, max_token_size=10)),
+    Row("a special token", embed("a <|endoftext|> b", max_token_size=4)),
+    Row("a rate limit on vectors", embed("a"), ["rate_limit_requests:0@1-"]),
+    Row("no quota for vectors", embed("a"), ["insufficient_quota@1-"]),
+    Row("a bad request for vectors", embed("a"), ["bad_parameter@1-"]),
+    Row(
+        "a damaged request for vectors",
+        embed("a"),
+        ["could_not_parse@1-"],
+        "damage on the way passes for embeddings too",
+        gives_up_on("TransientBadRequestError"),
+    ),
+    Row("a server error on vectors", embed("a"), ["server_error@1-2"]),
+    Row("an empty text", embed("")),
+    Row("vectors without usage", embed("a", "b"), ["no_usage@1-"]),
+    Row(
+        "vectors in another order",
+        embed("a", "b", "c"),
+        ["shuffled@1-"],
+        "rows are put where their texts are, by index",
+        _in_order,
+    ),
+    Row(
+        "a vector too few",
+        embed("a", "b"),
+        ["short_data@1-"],
+        "found out here, where another call can mend it",
+        gives_up_on("InvalidResponseError"),
+    ),
+    Row(
+        "a vector that is no number",
+        embed("a", "b"),
+        ["nan@1-"],
+        "never stored as if it were one",
+        gives_up_on("InvalidResponseError"),
+    ),
+    Row(
+        "no texts",
+        embed(),
+        (),
+        "nothing to ask for, so nothing is asked",
+        lambda outcome: outcome.calls == 0 and outcome.value.shape == (0, 0),
+    ),
+    Row(
+        "a text twice",
+        embed("a", "b", "a"),
+        (),
+        "a text is paid for once",
+        lambda outcome: outcome.counted == (1, 2, 0, 2),
+    ),
+    Row("vectors by the wrapper", embed_as_lightrag_does("a", "b", context="query")),
+)
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying.COMPLETION, "wait", tenacity.wait_none())
+    monkeypatch.setattr(retrying.EMBEDDING, "wait", tenacity.wait_none())
+    choosing.use_local()
+
+
+@pytest.fixture(scope="module")
+def theirs() -> ModuleType:
+    module = lightrag_module("lightrag.llm.openai")
+    module.openai_complete_if_cache.retry.wait = tenacity.wait_none()
+    module.openai_embed.func.retry.wait = tenacity.wait_none()
+    return module
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    paid = tmp_path_factory.mktemp("contract") / "paid.jsonl"
+    paid.touch()
+    with running(paid, latency_ms="0") as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def environment(endpoint: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_BASE", endpoint.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_a_situation_ends_as_it_does_with_lightrag(row: Row, endpoint: Simulator, theirs: ModuleType) -> None:
+    wanted = await _outcome(row, theirs, endpoint)
+    found = await _outcome(row, ours, endpoint)
+    if row.expected is None:
+        assert _alike(wanted, found), f"LightRAG: {_shown(wanted)}; ours: {_shown(found)}"
+    else:
+        assert row.expected(found), f"ours: {_shown(found)}"
+        assert not row.expected(wanted), f"no difference any more, where the reason was: {row.differs}"
+
+
+async def _outcome(row: Row, module: ModuleType, endpoint: Simulator) -> Outcome:
+    choosing.use_local()
+    endpoint.set_faults(*row.faults)
+    before = endpoint.stats()["requests"]
+    tracker = TokenTracker()
+    common = {"base_url": endpoint.base_url, "api_key": KEY, "token_tracker": tracker}
+    value, error = None, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = await row.call(module, common)
+        except Exception as raised:
+            error = _named(raised)
+    counts = tracker.get_usage()
+    counted = (counts["call_count"], counts["prompt_tokens"], counts["completion_tokens"], counts["total_tokens"])
+    return Outcome(endpoint.stats()["requests"] - before, value, error, counted)
+
+
+def _named(error: BaseException) -> str:
+    if isinstance(error, tenacity.RetryError):
+        last = error.last_attempt.exception()
+        return f"RetryError({type(last).__name__})"
+    return type(error).__name__
+
+
+def _alike(wanted: Outcome, found: Outcome) -> bool:
+    same = (wanted.calls, wanted.error, wanted.counted) == (found.calls, found.error, found.counted)
+    if isinstance(wanted.value, np.ndarray) and isinstance(found.value, np.ndarray):
+        same = same and wanted.value.dtype == found.value.dtype
+        return same and wanted.value.shape == found.value.shape and bool(np.array_equal(wanted.value, found.value))
+    return same and wanted.value == found.value and type(wanted.value).__name__ == type(found.value).__name__
+
+
+def _shown(outcome: Outcome) -> str:
+    value = outcome.value
+    shown = f"array{value.shape}" if isinstance(value, np.ndarray) else repr(value)
+    return f"{outcome.calls} calls, {outcome.error or shown}, counted {outcome.counted}"
