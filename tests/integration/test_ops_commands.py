@@ -53,7 +53,10 @@ def test_up_keeps_the_machinery_until_down(capsys: pytest.CaptureFixture[str], h
     assert (code, up["home"]) == (0, str(home))
     assert {child["name"] for child in up["children"]} == {"valkey", "scheduler", "workers"}
     assert psutil.pid_exists(up["pid"])
-    assert run(capsys, "up", "--detach", "--workers", "2")[1]["pid"] == up["pid"]
+    two = run(capsys, "up", "--detach", "--workers", "2")[1]
+    assert two["pid"] == up["pid"]
+    assert [child["name"] for child in two["children"]].count("workers") == 2
+    assert all(psutil.pid_exists(child["pid"]) for child in two["children"])
     assert run(capsys, "down") == (0, {"stopped": True})
     assert run(capsys, "down") == (0, {"stopped": False})
 
