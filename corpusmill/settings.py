@@ -277,6 +277,8 @@ def shown(path: tuple[str, ...], value: Any) -> str:
     """A value as `corpusmill config` prints it; what could be a secret is masked."""
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, SecretStr) or "headers" in path or path[-1] == "extra_body":
         return "***"
     if path[-1].endswith("_url") or path[-1] == "proxy":

@@ -212,6 +212,7 @@ def test_config_names_every_origin_and_masks_every_secret(monkeypatch: pytest.Mo
     assert lines["CORPUSMILL_WINDOW"] == ("5", f"window ({tmp_path / 'corpusmill.toml'})")
     assert lines["CORPUSMILL_PROVIDERS__OPENAI__API_KEY"] == ("***", "OPENAI_API_KEY (environment)")
     assert lines["CORPUSMILL_LEASE_S"] == ("30.0", "default")
+    assert lines["CORPUSMILL_CACHE"] == ("on", "default")
     assert "CANARY" not in str(lines)
 
 
