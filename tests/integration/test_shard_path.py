@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
 from corpusmill.ledger.records import ShardRef
@@ -173,12 +174,27 @@ async def test_a_missing_model_stops_the_job_after_a_handful(bench: StartBench, 
         assert b.counts(job).open == 300
 
 
-async def test_three_items_that_fail_alike_are_failures_of_their_own(
+@pytest.mark.parametrize("first", [None, 3])
+async def test_a_missing_model_stops_a_job_of_fewer_than_a_handful_too(
+    bench: StartBench, simulator: StartSimulator, first: int | None
+) -> None:
+    endpoint = simulator(models="gpt-6-luna")
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(3 if first is None else 300), model="gpt-9", first=first)
+        await b.runtime.run_shard(ShardRef(job.id, 0))
+        assert b.state(job) == "stopped"
+        assert "no such model" in str(b.ledger.job(job.id).note)
+        assert (endpoint.stats()["requests"], b.counts(job).failed) == (3, 0)
+
+
+async def test_a_few_requests_of_a_file_that_fail_alike_fail_each_for_itself(
     bench: StartBench, simulator: StartSimulator
 ) -> None:
     endpoint = simulator(models="gpt-6-luna")
     async with bench(endpoint.base_url) as b:
-        job = b.complete(texts(3), model="gpt-9")
+        spec = JobSpec("request", COMPLETIONS_PATH, "gpt-9", b.endpoint)
+        said = [{"model": f"gpt-9.{n}", "messages": [{"role": "user", "content": "hi"}]} for n in range(3)]
+        job = b.submit(spec, lines(spec, said))
         await b.run(job)
         assert b.state(job) == "finished"
         assert b.counts(job).failed_by_class == {"no_such_model": 3}
