@@ -263,6 +263,17 @@ class Settings(BaseSettings):
             for path, value in _values(self, given)
         ]
 
+    def called(self, *paths: tuple[str, ...]) -> str:
+        """What to change for another value: the name of the first of `paths` that is set, as it was written.
+
+        With the file when it stands in one; the usual name of the first path when none is set.
+        """
+        given = {one.path: one for one in self._given}
+        one = next((given[path] for path in paths if path in given), None)
+        if one is None:
+            return sources.usual_name(paths[0])
+        return one.name if one.place == "environment" else one.origin
+
 
 def no_key() -> SettingsError:
     """What a new user sees first: no provider is configured."""

@@ -223,5 +223,5 @@ def name_of(path: Path_) -> str:
 
 def usual_name(path: Path_) -> str:
     """The name that people know: the SDK's own where it has one."""
-    known = {at: name for name, at in SDK_NAMES.items()}
+    known: dict[Path_, str] = {at: name for name, at in SDK_NAMES.items()}
     return known.get(path) or name_of(path)

@@ -84,7 +84,7 @@ def _version(info: dict[str, Any]) -> str:
 def endpoint(patient: Patient) -> Finding:
     """Every endpoint of the provider answers and takes the key: one free request for the list of models each."""
     name, _ = patient.settings.provider(patient.provider)
-    answers = [ask(one) for one in patient.settings.endpoints(name)]
+    answers = [ask(one, patient.settings.called) for one in patient.settings.endpoints(name)]
     apart_s = max((abs(answer.clock_apart_s) for answer in answers if answer.clock_apart_s is not None), default=0.0)
     shown = "; ".join(f"{answer.name} {answer.base_url}: {answer.said}" for answer in answers)
     if apart_s > 60:

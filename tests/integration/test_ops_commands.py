@@ -205,6 +205,7 @@ def test_doctor_names_an_endpoint_that_is_not_there(
     code, state, said = check(capsys, "endpoint")
     assert (code, state) == (69, "failed")
     assert "http://127.0.0.1:9/v1" in said
+    assert said.endswith("correct OPENAI_BASE_URL")
 
 
 def test_doctor_names_a_home_that_others_can_look_into(capsys: pytest.CaptureFixture[str], home: Path) -> None:

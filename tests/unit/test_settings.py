@@ -216,6 +216,21 @@ def test_config_names_every_origin_and_masks_every_secret(monkeypatch: pytest.Mo
     assert "CANARY" not in str(lines)
 
 
+def test_advice_names_a_setting_as_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "corpusmill.toml"
+    file.write_text('[providers.m]\nbase_url = "http://127.0.0.1:9/v1"\n')
+    monkeypatch.setenv("OPENAI_API_BASE", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("CORPUSMILL_PROVIDERS__OPENAI__API_KEY_FILE", "key")
+    settings, openai, m = Settings.load(), ("providers", "openai"), ("providers", "m")
+    said = {
+        name: (settings.called((*at, "base_url")), settings.called((*at, "api_key"), (*at, "api_key_file")))
+        for name, at in (("openai", openai), ("m", m))
+    }
+    assert said["openai"] == ("OPENAI_API_BASE", "CORPUSMILL_PROVIDERS__OPENAI__API_KEY_FILE")
+    assert said["m"] == (f"providers.m.base_url ({file})", "CORPUSMILL_PROVIDERS__M__API_KEY")
+    assert Settings().called((*openai, "api_key")) == "OPENAI_API_KEY"
+
+
 def test_a_childs_environment_holds_every_setting_and_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-CANARY")
     settings = Settings.load(limits={"rpm": 5}, window=9, home=tmp_path / "h")
