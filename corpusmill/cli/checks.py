@@ -11,6 +11,7 @@ from typing import Any
 
 import corpusmill
 from corpusmill.cli.check_endpoint import ask
+from corpusmill.cli.check_scheduler import living_scheduler
 from corpusmill.cli.finding import Finding, Patient
 from corpusmill.embedded.place import file_system_of, place_of, prepare
 from corpusmill.errors import DiskFull, SettingsError, Unavailable, UsageError
@@ -163,6 +164,20 @@ def _installed(name: str) -> str | None:
         return None
 
 
+def scheduler(patient: Patient) -> Finding:
+    """Somebody feeds the queues: in a fleet that is a process of its own, which the ledger knows nothing of."""
+    if patient.settings.embedded:
+        return Finding("comes with the machinery")
+    broker(patient)  # nobody could be asked
+    name = living_scheduler(patient.settings)
+    if name is None:
+        return Finding.warning(
+            "no scheduler answers: nobody would put jobs on the queues, nor send lost shards again",
+            "corpusmill scheduler",
+        )
+    return Finding(f"{name} answers, and feeds the queues")
+
+
 def workers(patient: Patient) -> Finding:
     """Somebody is there to do the work, with this command's provider and key."""
     ledger, settings = patient.ledger, patient.settings
@@ -185,5 +200,6 @@ def workers(patient: Patient) -> Finding:
 
 
 CHECKS: dict[str, Callable[[Patient], Finding]] = {
-    check.__name__: check for check in (home, database, broker, limiter, endpoint, disk, clock, versions, workers)
+    check.__name__: check
+    for check in (home, database, broker, limiter, endpoint, disk, clock, versions, scheduler, workers)
 }

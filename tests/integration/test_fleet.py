@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import platform
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from kombu.serialization import enable_insecure_serializers
 
 from corpusmill.app import KEY_PREFIX
+from corpusmill.cli.check_scheduler import living_scheduler
 from tests.fixtures.fleet import KEY, Fleet, StartFleet, chunks, embeddings, wait_until
 from tests.fixtures.simulator import StartSimulator, running
 from tests.fixtures.valkey import Server
@@ -49,6 +51,11 @@ def test_worker_and_scheduler_say_what_they_work_on_once_they_are_ready(fleet: F
     assert any(f"slots=16 serves=sim={fleet.endpoint}" in line for line in told)
     assert any("ready scheduler@" in line for line in told)
     assert "serves no provider" not in fleet.log()
+
+
+def test_doctor_finds_the_scheduler_among_the_processes_of_the_fleet(fleet: Fleet) -> None:
+    name = f"scheduler-{fleet.processes[0].pid}@{platform.node()}"
+    assert living_scheduler(fleet.settings) == name
 
 
 def test_a_worker_killed_in_the_middle_of_shards_loses_nothing(

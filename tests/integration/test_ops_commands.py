@@ -12,6 +12,7 @@ import psutil
 import pytest
 import redis
 
+from corpusmill.cli import check_scheduler
 from corpusmill.cli.main import outcome
 from corpusmill.embedded.client import down, join
 from corpusmill.settings import Settings
@@ -175,11 +176,15 @@ def test_doctor_names_a_database_that_was_not_migrated(
     assert check(capsys, "database")[1] == "ok"
 
 
-def test_doctor_tells_a_fleet_without_workers_what_to_start(capsys: pytest.CaptureFixture[str], fleet: str) -> None:
+def test_doctor_tells_a_fleet_without_workers_what_to_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fleet: str
+) -> None:
+    monkeypatch.setattr(check_scheduler, "WITHIN_S", 0.1)
     run(capsys, "migrate")
-    code, state, said = check(capsys, "workers")
-    assert (code, state) == (0, "warning")
-    assert "corpusmill worker" in said
+    for name in ("worker", "scheduler"):
+        code, state, said = check(capsys, name.replace("worker", "workers"))
+        assert (code, state) == (0, "warning")
+        assert f"corpusmill {name}" in said
 
 
 def test_doctor_tries_endpoint_and_key_with_one_free_request(
