@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from corpusmill.export.rows import body_of
@@ -35,7 +35,7 @@ class Result:
     prompt_tokens: int | None
     completion_tokens: int | None
     cached: bool
-    body: bytes
+    body: bytes = field(repr=False)
 
     @property
     def output(self) -> str:
