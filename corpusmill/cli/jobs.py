@@ -23,6 +23,7 @@ def jobs(
 ) -> None:
     """List the jobs, newest first."""
     from corpusmill.cli.following import opened
+    from corpusmill.mill.sums import usd
 
     with opened() as mill:
         listed = mill.jobs(limit)
@@ -34,7 +35,7 @@ def jobs(
                 summary.state + (f" ({summary.reason})" if summary.reason else ""),
                 f"{summary.succeeded + summary.failed:,}/{summary.items:,}",
                 f"{summary.failed:,}",
-                "unpriced" if summary.usd is None else f"{summary.usd:,.4f}",
+                usd(summary.usd),
                 job.view.model,
                 _when(job.view.created_at),
             )
@@ -51,6 +52,7 @@ def show(job: JobRef) -> None:
     """Show one job: its state, numbers, output and next step."""
     from corpusmill.cli.following import opened
     from corpusmill.cli.report import outcome_lines
+    from corpusmill.mill.sums import exact
 
     with opened() as mill:
         found = mill.job(job)
@@ -63,7 +65,7 @@ def show(job: JobRef) -> None:
             ("endpoint", view.endpoint),
             ("priority", view.priority),
             ("labels", ", ".join(f"{key}={value}" for key, value in view.labels.items())),
-            ("budget", None if view.budget_usd is None else f"{view.budget_usd} USD"),
+            ("budget", None if view.budget_usd is None else f"{exact(view.budget_usd)} USD"),
             ("note", view.note),
         ]
         for name, value in about:

@@ -59,7 +59,7 @@ def _plan(kind: Any, sources: list[str], models: list[str], asked: dict[str, Any
 
 def _print(plan: Plan) -> None:
     from corpusmill.cli.progress import span
-    from corpusmill.cli.report import usd
+    from corpusmill.mill.sums import usd
 
     failing = f", {plan.failing:,} of them would fail before any call" if plan.failing else ""
     out.line(f"{plan.items:,} items from {plan.documents:,} documents{failing}; {plan.prompt_tokens:,} input tokens")

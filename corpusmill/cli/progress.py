@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from corpusmill.cli.output import out
-from corpusmill.cli.report import by_class, usd
+from corpusmill.cli.report import by_class
 from corpusmill.endpoint import Limits
+from corpusmill.mill.sums import usd
 from corpusmill.mill.watching import Look
 
 Show = Callable[[Look], None]

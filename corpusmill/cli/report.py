@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 
 from corpusmill.ledger.records import JobView, WorkerView
 from corpusmill.mill import Job, Summary
+from corpusmill.mill.sums import usd
 
 _MARKS = {"finished": "✓", "paused": "‖", "stopped": "✗", "cancelled": "✗"}
 
@@ -55,13 +55,6 @@ def next_step(summary: Summary) -> str | None:
 def by_class(failed: Mapping[str, int]) -> str:
     """`timeout 2, refusal 1`: most frequent first."""
     return ", ".join(f"{name} {count:,}" for name, count in sorted(failed.items(), key=lambda each: -each[1]))
-
-
-def usd(amount: Decimal | None) -> str:
-    """A sum of money, exact enough to see small ones; unpriced is not zero."""
-    if amount is None:
-        return "unpriced"
-    return f"{amount:,.2f}" if amount >= 100 else f"{amount:,.4f}"
 
 
 def waiting_for_worker(job: JobView, workers: Sequence[WorkerView], *, embedded_log: Path | None) -> list[str]:

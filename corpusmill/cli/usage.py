@@ -19,7 +19,7 @@ def usage(
 ) -> None:
     """Sum tokens and USD by job, model, day or label."""
     from corpusmill.cli.following import opened
-    from corpusmill.cli.report import usd
+    from corpusmill.mill.sums import usd
 
     with opened() as mill:
         priced = mill.reprice() if reprice else None

@@ -17,7 +17,7 @@ from corpusmill.mill import outputs
 from corpusmill.mill.estimate import overhead_tokens, usd_of
 from corpusmill.mill.going_on import bind, uncapped
 from corpusmill.mill.place import Place
-from corpusmill.mill.pricing import refuse_budget
+from corpusmill.mill.pricing import refuse_budget, refuse_spent
 from corpusmill.mill.results import Failure, Result, failure_of, result_of
 from corpusmill.mill.specs import output_cap
 from corpusmill.mill.summary import Summary, summary_of
@@ -187,15 +187,19 @@ class Job:
         Args:
             budget_usd: the new cap; None leaves the one it has, `NO_CAP` takes it away.
             detach: the job goes on when this process leaves.
+
+        Raises:
+            UsageError: the budget cannot be kept, or is spent already.
         """
         view, ledger = self.view, self._place.ledger
+        budget = ... if budget_usd is None else uncapped(budget_usd)
+        if budget is not ...:
+            refuse_budget(budget, view.model, priced=view.price_card is not None)
+            refuse_spent(budget, ledger.counts(self._number), self.id)
         if detach:
             ledger.set_detached(self._number, True)
         if self._providers(view):
             bind(ledger, view, self._place.settings.lane(view.provider, ledger.salt())[1])
-        budget = ... if budget_usd is None else uncapped(budget_usd)
-        if budget is not ...:
-            refuse_budget(budget, view.model, priced=view.price_card is not None)
         ledger.resume(self._number, budget=budget)
         self.start()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corpusmill.errors import BudgetReached, CorpusmillError, DiskFull, JobStopped, KeyRefused, Unavailable
 from corpusmill.mill.summary import Summary
+from corpusmill.mill.sums import usd
 
 
 def explain(summary: Summary, *, endpoint: str) -> CorpusmillError | None:
@@ -26,7 +27,7 @@ def _paused(summary: Summary, endpoint: str) -> CorpusmillError | None:
     where, resume, note = _where(summary, endpoint), f"corpusmill resume {summary.job}", summary.note
     match summary.reason:
         case "budget":
-            spent = "" if summary.usd is None else f" ({summary.usd:,.4f} USD spent)"
+            spent = "" if summary.usd is None else f" ({usd(summary.usd)} USD spent)"
             return BudgetReached(f"the budget is reached{spent}", where=where, next_step=f"{resume} --budget MORE")
         case "billing":
             said = note or "the provider's credit is used up"

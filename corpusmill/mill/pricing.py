@@ -6,6 +6,8 @@ from collections.abc import Collection
 from decimal import Decimal
 
 from corpusmill.errors import UsageError
+from corpusmill.ledger.records import Counts
+from corpusmill.mill.sums import exact
 from corpusmill.prices import PriceCard
 from corpusmill.settings import Settings
 
@@ -45,6 +47,20 @@ def refuse_budget(budget_usd: Decimal | None, model: str, *, priced: bool, sever
         f"{model} has no known price, so a budget cannot be kept",
         next_step="give its price in the file that CORPUSMILL_PRICES names, or leave out --budget",
     )
+
+
+def refuse_spent(budget_usd: Decimal | None, counts: Counts, job: str) -> None:
+    """Refuse to go on under a budget that is used up already: the job would be paused again at once.
+
+    Raises:
+        UsageError: what was spent, calls of unknown outcome included, is more than the budget.
+    """
+    spent = (counts.usd or Decimal(0)) + (counts.unknown_usd or Decimal(0))
+    if budget_usd is not None and budget_usd < spent:
+        raise UsageError(
+            f"a budget of {exact(budget_usd)} USD is less than the {exact(spent)} USD that {job} has spent",
+            next_step=f"corpusmill resume {job} --budget MORE, or --budget none",
+        )
 
 
 def base_url_of(settings: Settings, provider: str) -> str:

@@ -10,10 +10,13 @@ import pytest
 
 from corpusmill.cli.output import Output
 from corpusmill.cli.progress import Pace, short, span
-from corpusmill.cli.report import by_class, next_step, usd
+from corpusmill.cli.report import by_class, next_step
 from corpusmill.endpoint import Limits
 from corpusmill.errors import UsageError
 from corpusmill.ledger.records import Counts, JobView
+from corpusmill.mill.pricing import refuse_spent
+from corpusmill.mill.results import Result
+from corpusmill.mill.sums import exact, usd
 from corpusmill.mill.watching import Look, _Loader
 from corpusmill.spec import JobSpec
 from tests.unit.test_mill_asking import SUMMARY
@@ -49,8 +52,23 @@ def test_times_are_said_in_the_unit_that_fits(seconds: float, said: str) -> None
 
 def test_unpriced_is_never_shown_as_nothing() -> None:
     assert usd(None) == "unpriced"
-    assert usd(Decimal("0.00004")) == "0.0000"
+    assert usd(Decimal(0)) == "0.0000"
+    assert usd(Decimal("0.00004")) == "0.000040"
+    assert usd(Decimal("0.000000123456")) == "0.00000012"
     assert usd(Decimal("1234.5")) == "1,234.50"
+
+
+def test_a_budget_is_told_with_its_own_digits_and_one_that_is_spent_is_refused() -> None:
+    assert [exact(Decimal(sum)) for sum in ("0.005000000000", "100", "2.50", "0")] == ["0.005", "100", "2.5", "0"]
+    refuse_spent(Decimal("0.12"), COUNTS, "j_aaaaaa")
+    refuse_spent(None, COUNTS, "j_aaaaaa")
+    with pytest.raises(UsageError, match=r"0.1 USD is less than the 0.12 USD that j_aaaaaa has spent"):
+        refuse_spent(Decimal("0.10"), COUNTS, "j_aaaaaa")
+
+
+def test_a_result_is_printed_without_its_body() -> None:
+    row: Any = Result("a", "s", 0, 0, 1, None, None, "m", "stop", 1, 1, False, body=b"CANARY")
+    assert "CANARY" not in repr(row) and "id='a'" in repr(row)
 
 
 def test_failures_are_told_by_class_most_frequent_first() -> None:
