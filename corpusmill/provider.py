@@ -103,6 +103,11 @@ class Provider(BaseModel):
         """What names this endpoint in jobs and keys: the base URL, and Azure's deployment where one is set."""
         return f"{self.url}/openai/deployments/{self.deployment}" if self.deployment else self.url
 
+    @property
+    def has_credentials(self) -> bool:
+        """Whether anything is set that may serve as a key: key, key file, headers; a pool's are its members' own."""
+        return bool(self.members or self.headers or self.api_key_file or self.key())
+
     def key(self) -> str | None:
         """The key as it is now: a key file is read again when it has changed.
 

@@ -73,9 +73,10 @@ def follow(job: Job, *, detach: bool = False, export_to: Path | None = None, for
 def conclude(job: Job) -> int:
     """Print how the job stands, and why it does not go on if so; gives the exit code that says the same."""
     summary = job.summary()
-    for line in outcome_lines(job, summary):
+    error = explain(summary, endpoint=job.view.endpoint, missing_key=job.missing_key)
+    # An error ends with its own next step.
+    for line in outcome_lines(job, summary, with_next=error is None):
         out.summary(line)
-    error = explain(summary, endpoint=job.view.endpoint)
     if error is not None:
         out.trouble(error)
     out.result(summary.as_dict())

@@ -50,8 +50,10 @@ def failures(job: JobRef) -> None:
     if summary.failed:
         out.summary(f"{summary.failed:,} failed: {by_class(summary.failed_by_class)}")
         out.summary("try them again: the command that made the job, with --retry-failed")
-    else:
+    elif summary.state != "stopped":
         out.summary("no item failed")
+    if summary.state == "stopped":
+        out.summary(f"the job was stopped, since every item fails alike; why: corpusmill show {found.id}")
     out.result(
         {"job": found.id, "failed": summary.failed, "by_class": dict(summary.failed_by_class), "failures": listed}
     )

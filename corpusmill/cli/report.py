@@ -9,14 +9,23 @@ from corpusmill.ledger.records import JobView, WorkerView
 from corpusmill.mill import Job, Summary
 from corpusmill.mill.sums import usd
 
+# What has to come before a job that was paused for a reason can go on.
+_ONCE = {
+    "budget": " --budget MORE",
+    "billing": "   # once there is credit",
+    "key": "   # with the right key set",
+    "endpoint": "   # once it answers again",
+    "disk": "   # once there is room",
+}
 _MARKS = {"finished": "✓", "paused": "‖", "stopped": "✗", "cancelled": "✗"}
 
 
-def outcome_lines(job: Job, summary: Summary) -> Iterator[str]:
+def outcome_lines(job: Job, summary: Summary, *, with_next: bool = True) -> Iterator[str]:
     """The summary of a job: what was done, what it cost, how fast it was, and what to type next."""
     mark = _MARKS.get(summary.state, "·")
     yield f"{mark} {job.id} {_state(summary)}{_in_seconds(summary.seconds)}"
-    for name, value in _facts(job, summary):
+    following = next_step(summary, missing_key=job.missing_key) if with_next else None
+    for name, value in (*_facts(job, summary), *([("next", following)] if following else [])):
         yield f"  {name:<9} {value}"
 
 
@@ -32,15 +41,15 @@ def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "limit", f"{share:.0%} of it used"
     if summary.out:
         yield "output", summary.out
-    following = next_step(summary)
-    if following:
-        yield "next", following
 
 
-def next_step(summary: Summary) -> str | None:
-    """What to type next, if anything offers itself."""
-    if summary.state == "paused" and summary.reason in ("user", "first"):
-        return f"corpusmill resume {summary.job}"
+def next_step(summary: Summary, *, missing_key: str | None = None) -> str | None:
+    """What to type next, if anything offers itself; `missing_key` is the variable to set where no key is."""
+    if summary.state == "paused":
+        before = f"export {missing_key}=… && " if summary.reason == "key" and missing_key else ""
+        return f"{before}corpusmill resume {summary.job}{_ONCE.get(summary.reason or 'user', '')}"
+    if summary.state == "stopped":
+        return f"the corrected command; or, if the endpoint was mended: corpusmill resume {summary.job}"
     if summary.state == "cancelled":
         return f"corpusmill resume {summary.job}   # goes on with the {summary.open:,} open items"
     if summary.state == "finished" and summary.failed:

@@ -23,6 +23,7 @@ from corpusmill.mill.specs import output_cap
 from corpusmill.mill.summary import Summary, summary_of
 from corpusmill.mill.watching import Look, looks, wait_for_calls
 from corpusmill.prices import PriceCard
+from corpusmill.settings_sources import usual_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +89,15 @@ class Job:
         """The limits that are set for the job's provider; None where this process does not know the provider."""
         known = self._providers(self.view)
         return self._place.settings.limits_for(known[0]) if known else None
+
+    @property
+    def missing_key(self) -> str | None:
+        """The environment variable to give the job's provider a key by; None where it has one, or is unknown here."""
+        view = self.view
+        provider = self._place.settings.providers.get(view.provider)
+        if provider is None or provider.has_credentials:
+            return None
+        return usual_name(("providers", view.provider, "api_key"))
 
     @property
     def pauses_when_left(self) -> bool:

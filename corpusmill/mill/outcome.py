@@ -7,12 +7,13 @@ from corpusmill.mill.summary import Summary
 from corpusmill.mill.sums import usd
 
 
-def explain(summary: Summary, *, endpoint: str) -> CorpusmillError | None:
+def explain(summary: Summary, *, endpoint: str, missing_key: str | None = None) -> CorpusmillError | None:
     """The error to show for a job that was stopped or paused; None when it ended well or a person paused it.
 
     Args:
         summary: how the job stands.
         endpoint: where its calls go, for the second line.
+        missing_key: the variable to give a key by, where none is set at all.
     """
     if summary.state == "stopped":
         return JobStopped(
@@ -20,10 +21,10 @@ def explain(summary: Summary, *, endpoint: str) -> CorpusmillError | None:
             where=_where(summary, endpoint),
             next_step="correct the command and run it again; nothing more was sent",
         )
-    return _paused(summary, endpoint) if summary.state == "paused" else None
+    return _paused(summary, endpoint, missing_key) if summary.state == "paused" else None
 
 
-def _paused(summary: Summary, endpoint: str) -> CorpusmillError | None:
+def _paused(summary: Summary, endpoint: str, missing_key: str | None) -> CorpusmillError | None:
     where, resume, note = _where(summary, endpoint), f"corpusmill resume {summary.job}", summary.note
     match summary.reason:
         case "budget":
@@ -32,6 +33,12 @@ def _paused(summary: Summary, endpoint: str) -> CorpusmillError | None:
         case "billing":
             said = note or "the provider's credit is used up"
             return BudgetReached(said, where=where, next_step=f"add credit, then: {resume}")
+        case "key" if missing_key:
+            return KeyRefused(
+                "no key is set, and the endpoint wants one",
+                where=where,
+                next_step=f"export {missing_key}=…   # then the same command again",
+            )
         case "key":
             return KeyRefused(
                 note or "the endpoint refused the key",

@@ -98,6 +98,12 @@ def test_progress_names_what_failed_and_what_was_cached() -> None:
     [
         ({"state": "paused", "reason": "first"}, "corpusmill resume j_aaaaaa"),
         ({"state": "cancelled", "open": 3}, "corpusmill resume j_aaaaaa"),
+        ({"state": "paused", "reason": "budget"}, "corpusmill resume j_aaaaaa --budget MORE"),
+        ({"state": "paused", "reason": "key"}, "corpusmill resume j_aaaaaa   # with the right key"),
+        ({"state": "paused", "reason": "endpoint"}, "corpusmill resume j_aaaaaa   # once it answers"),
+        ({"state": "paused", "reason": "billing"}, "corpusmill resume j_aaaaaa   # once there is credit"),
+        ({"state": "paused", "reason": "disk"}, "corpusmill resume j_aaaaaa   # once there is room"),
+        ({"state": "stopped"}, "the corrected command; or, if the endpoint was mended: corpusmill resume j_aaaaaa"),
         ({"state": "running"}, "corpusmill watch j_aaaaaa"),
         ({"state": "finished"}, "corpusmill export j_aaaaaa"),
         ({"state": "finished", "failed": 2}, "corpusmill failures j_aaaaaa"),

@@ -157,6 +157,16 @@ def test_the_exit_code_follows_from_the_state(
         assert explained.next_step
 
 
+def test_without_any_key_it_is_said_that_none_is_set_and_how_to_set_one() -> None:
+    paused = replace(SUMMARY, state="paused", reason="key", note="the endpoint refused the key (401)")
+    told = explain(paused, endpoint="http://x/v1", missing_key="OPENAI_API_KEY")
+    assert isinstance(told, KeyRefused) and told.what == "no key is set, and the endpoint wants one"
+    assert told.next_step.startswith("export OPENAI_API_KEY=…")
+    given = [{"api_key": "k"}, {"api_key_file": "/run/key"}, {"headers": {"Authorization": "x"}}, {"members": "a,b"}]
+    assert all(Provider.model_validate(each).has_credentials for each in given)
+    assert not Provider().has_credentials
+
+
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
