@@ -8,6 +8,7 @@ import warnings
 
 from celery import signals
 from celery.platforms import SecurityWarning
+from kombu.transport.virtual import base as kombu
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -19,8 +20,14 @@ def configure() -> None:
         logging.getLogger(ours).setLevel(logging.INFO)
     # About running as root with serializers that may run code, which the app does not accept.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    logging.getLogger(kombu.__name__).addFilter(worth_a_line)
     # A receiver, whatever it does, is what tells Celery that logging is configured.
     signals.setup_logging.connect(_already_done, weak=False)
+
+
+def worth_a_line(record: logging.LogRecord) -> bool:
+    """Not what kombu says of a tick that arrives while a scheduler ends: it goes back to its queue, and is no loss."""
+    return record.msg != kombu.W_NO_CONSUMERS
 
 
 def crash(log: logging.Logger, what: str, error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from celery.exceptions import Reject
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.transport.virtual.base import W_NO_CONSUMERS
 from pydantic import SecretStr
 
 from corpusmill.app import PRIORITIES, SHARD_QUEUES, TakingTurns
@@ -17,6 +19,7 @@ from corpusmill.ledger.records import ClaimedShard, JobRun, Reservation, ShardRe
 from corpusmill.settings import Provider, Settings
 from corpusmill.spec import COMPLETIONS_PATH, JobSpec
 from tasks.messages import shard_in
+from workers import logs
 from workers.held import Halt, HeldShard
 from workers.jobs import RunningJob
 from workers.keyring import Keyring
@@ -193,6 +196,14 @@ async def test_a_call_that_costs_nothing_leaves_its_money_to_the_next() -> None:
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tick_that_comes_while_a_scheduler_ends_is_no_line_in_the_log() -> None:
+    def record(message: str) -> logging.LogRecord:
+        return logging.LogRecord("kombu", logging.WARNING, "", 0, message, ("control",), None)
+
+    assert not logs.worth_a_line(record(W_NO_CONSUMERS))
+    assert logs.worth_a_line(record("Restoring %r unacknowledged message(s)"))
 
 
 def provider(base_url: str, key: str) -> Provider:
