@@ -174,6 +174,9 @@ async def _close(runtime: Runtime) -> None:
         runtime.drain()
     await runtime.drained()
     await asyncio.to_thread(runtime.dispatch.close, WRITE_S)
+    if runtime.writer.trouble is None:
+        # Maybe the last process here for long: what those that were killed leave unbooked would stay so.
+        await upkeep.quietly(lambda: upkeep.adopt_orphans(runtime))
     await upkeep.quietly(lambda: runtime.thread.ask(runtime.ledger.worker_gone, runtime.worker_id))
 
 

@@ -34,7 +34,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     beat_s = min(BEAT_S, runtime.settings.lease_s / 3)
     loops: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
         (beat_s, lambda: beat(runtime)),
-        (ADOPT_S, lambda: _adopt(runtime)),
+        (ADOPT_S, lambda: adopt_orphans(runtime)),
         (WATCH_S, lambda: _watch(runtime)),
         (TELL_S, Teller(runtime.dispatch.metrics).tell),
     )
@@ -75,7 +75,8 @@ async def beat(runtime: Runtime) -> None:
     )
 
 
-async def _adopt(runtime: Runtime) -> None:
+async def adopt_orphans(runtime: Runtime) -> None:
+    """Commit what dead processes of this host left in their journals."""
     await asyncio.to_thread(
         adopt_all, runtime.ledger, runtime.journals, worker_id=runtime.worker_id, lease_s=runtime.settings.lease_s
     )

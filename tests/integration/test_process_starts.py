@@ -55,7 +55,9 @@ def test_a_scheduler_with_a_wrong_password_says_that_it_is_refused(tmp_path: Pat
     assert "CANARY" not in str(lines)
 
 
-def test_a_worker_of_a_fleet_without_a_provider_warns_and_names_the_settings(tmp_path: Path, valkey_url: str) -> None:
+def test_a_worker_without_a_provider_warns_of_it_and_adopts_journals_to_the_end(
+    tmp_path: Path, valkey_url: str
+) -> None:
     log = tmp_path / "log"
     with log.open("wb") as file:
         worker = subprocess.Popen(
@@ -63,10 +65,13 @@ def test_a_worker_of_a_fleet_without_a_provider_warns_and_names_the_settings(tmp
         )
     try:
         wait_until(lambda: "OPENAI_API_KEY" in log.read_text() or worker.poll() is not None, 45)
+        orphan = tmp_path / "journal" / "1-killed"
+        orphan.mkdir()
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(15) == 0
     finally:
         worker.kill()
+    assert not orphan.exists()
     assert "serves=none" in log.read_text()
     assert "WARNING workers.ready this worker serves no provider" in log.read_text()
     # Nothing of Celery's own, such as its warning of the user root.
