@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -78,8 +79,24 @@ def unknown_command(name: str) -> UsageError:
 def cli() -> Any:
     """The whole command line as typer's group."""
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-    app.callback(help=corpusmill.__doc__)(set_globals)
+    app.callback(help=corpusmill.__doc__)(with_globals(_top))
     return get_command(app)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        out.line(f"corpusmill {corpusmill.__version__}")
+        out.result({"version": corpusmill.__version__})
+        raise typer.Exit
+
+
+def _top(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """What can be said without a command."""
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -98,6 +115,7 @@ def outcome(arguments: Sequence[str]) -> int:
     # Even an error in the arguments themselves is told as an object when `--json` stands among them.
     out.json = "--json" in arguments
     try:
+        refuse_undecodable(arguments)
         return int(cli().main(args=list(arguments), prog_name="corpusmill", standalone_mode=False) or 0)
     except CorpusmillError as error:
         out.error(error)
@@ -110,6 +128,24 @@ def outcome(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         out.result({"error": {"what": type(error).__name__, "where": "", "next_step": ""}, "exit_code": OUR_FAULT})
         return OUR_FAULT
+
+
+def refuse_undecodable(arguments: Sequence[str]) -> None:
+    """Refuse arguments that are no text in the locale's encoding, but for a source's path: bytes are as good there.
+
+    Raises:
+        UsageError: the request, the ledger and the output are UTF-8, which could not hold it.
+    """
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            if not os.path.exists(argument):  # noqa: PTH110
+                raise UsageError(
+                    f"an argument is not valid UTF-8, at character {error.start}",
+                    where=f"argument {number} of corpusmill",
+                    next_step="write it in UTF-8; long texts are best read from a file: --prompt @FILE",
+                ) from None
 
 
 def _refused(error: typer.TyperException) -> int:

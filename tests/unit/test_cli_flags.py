@@ -95,6 +95,14 @@ def test_wrong_arguments_exit_2_with_words_and_with_json_an_object(
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize("flag", ["--prompt", "--system", "--label", "--model", "--out"])
+def test_an_argument_that_is_no_utf_8_is_refused_with_its_place(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(["complete", "docs", flag, "caf\udce9"]) == 2
+    said = capsys.readouterr().err
+    assert all(words in said for words in ("not valid UTF-8, at character 3", "argument 4", "@FILE"))
+    assert "Traceback" not in said
+
+
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(["complet"]) == 2
     assert "did you mean `corpusmill complete`?" in capsys.readouterr().err
