@@ -53,7 +53,9 @@ def scan(given: Sequence[str | Path], reading: Reading) -> Scan:
     with ExitStack() as undo:
         spool = Spool()
         undo.callback(spool.remove)
-        found = _scan([spool.take(source) if is_stream(source) else _absolute(source) for source in given], reading)
+        paths = [spool.take(source) if is_stream(source) else _absolute(source) for source in given]
+        # What is named twice is read once.
+        found = _scan(list(dict.fromkeys(paths)), reading)
         undo.pop_all()
     # A spooled stream lives as long as what was found of it.
     weakref.finalize(found, spool.remove)
@@ -81,7 +83,7 @@ def _scan(paths: Sequence[Path], reading: Reading) -> Scan:
 
 
 def _look_into(folder: Path, number: int, label: int, reading: Reading, finding: _Finding) -> None:
-    before = len(finding.files)
+    readable = False
     for entry in files_of(folder, reading):
         if entry.reason is not None:
             finding.leave_out(entry.reason, entry.relative)
@@ -89,11 +91,12 @@ def _look_into(folder: Path, number: int, label: int, reading: Reading, finding:
         looked = look(entry.path, as_text=entry.wanted)
         reason = looked.reason or _why_not_records(looked.file, reading)
         if reason is None:
+            readable = True
             _keep(looked, number, label + entry.relative.count("/") + 1, entry.relative, reading, finding)
         else:
             finding.leave_out(reason, entry.relative)
             finding.advice += [looked.advice] if looked.advice and looked.advice not in finding.advice else []
-    if len(finding.files) == before and not any(place == number for place in finding.seen.values()):
+    if not readable:
         raise _nothing_in(folder, reading, finding)
 
 

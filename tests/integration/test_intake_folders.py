@@ -51,6 +51,14 @@ def test_files_come_in_the_order_of_their_relative_paths(tree: Tree) -> None:
     assert found == sorted(found) == ["Z.md", "a-b.md", "a.md", "a/b/c.md", "a/z.md", "b.md"]
 
 
+def test_a_source_that_is_named_twice_or_lies_in_another_is_read_once(tree: Tree) -> None:
+    folder = tree({"a.md": "x", "deep/b.md": "y"})
+    assert sources_of(scan([folder, folder], Reading())) == ["a.md", "deep/b.md"]
+    assert len(scan([folder, folder / "deep"], Reading()).files) == 2
+    assert len(scan([folder / "deep", folder], Reading()).files) == 2
+    assert sources_of(scan([folder / "a.md", folder / "a.md"], Reading())) == ["a.md"]
+
+
 def test_hidden_ignored_and_foreign_files_are_left_out(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "outside.md").write_text("x")
     (tmp_path / "elsewhere").mkdir()
