@@ -25,7 +25,7 @@ from corpusmill.embedded.ledger_watch import LedgerWatch
 from corpusmill.embedded.lock import Lock, Note
 from corpusmill.embedded.place import Place, make_sockets, remove_sockets
 from corpusmill.embedded.staff import Staff
-from corpusmill.embedded.viewers import Viewers
+from corpusmill.embedded.viewers import LEFT, LOST, Viewers
 from corpusmill.errors import CorpusmillError
 from corpusmill.settings import Settings
 
@@ -108,7 +108,7 @@ class Supervisor:
             return
         _trim(self.place.log)
         try:
-            active = await self._pause_the_unseen("its last viewer went away")
+            active = await self._pause_the_unseen()
         except CorpusmillError as error:
             log.warning("the ledger cannot be read: %s", error.what)
             return
@@ -117,11 +117,12 @@ class Supervisor:
         elif time.monotonic() - self._idle_since >= self.settings.linger_s:
             self.stop("nobody needs it")
 
-    async def _pause_the_unseen(self, note: str) -> bool:
+    async def _pause_the_unseen(self) -> bool:
         """Pause what nobody looks at; return whether any job is still active."""
         active = await self.ledger.active()
         unseen = self.viewers.unseen(active, time.monotonic())
         for job in unseen:
+            note = LEFT if self.viewers.left(job.id) else LOST
             log.info("job paused job=%s why=%s", job.public_id, note)
             await self.ledger.pause(job, note)
         return len(active) > len(unseen)

@@ -10,6 +10,10 @@ from collections.abc import Collection, Iterable
 
 from corpusmill.ledger.records import JobView
 
+# Why a job was paused, for the person who finds it so.
+LEFT = "paused by Ctrl-C, or because the program that watched it closed it"
+LOST = "paused because nobody watched it any more"
+
 
 class Viewers:
     """Counts viewers a job. Times are the caller's, in seconds of one clock that does not jump."""
@@ -36,6 +40,10 @@ class Viewers:
         """A connection broke: its viewer was killed, or is about to come back."""
         for job_id in job_ids:
             self._drop(job_id)
+
+    def left(self, job_id: int) -> bool:
+        """Whether the last to look at the job looked away on purpose, and nobody has looked since."""
+        return job_id in self._left
 
     def _drop(self, job_id: int) -> None:
         self._watching[job_id] -= 1

@@ -67,3 +67,15 @@ def test_a_job_that_is_resumed_after_its_viewer_left_is_not_paused_again_by_the_
     assert paused(viewers, [job(1)], 0) == [1]
     assert paused(viewers, [], 1) == []
     assert paused(viewers, [job(1)], 2) == []
+
+
+def test_it_is_known_whether_the_last_viewer_left_on_purpose() -> None:
+    viewers = Viewers(grace_s=0)
+    for job_id in (1, 2):
+        viewers.attach(job_id)
+    viewers.leave(1)
+    viewers.lose([2])
+    assert paused(viewers, [job(1), job(2)], 100) == [1, 2]
+    assert (viewers.left(1), viewers.left(2)) == (True, False)
+    viewers.attach(1)
+    assert not viewers.left(1)
