@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import corpusmill
+from corpusmill.cli.main import outcome
 from corpusmill.cli.output import Output
 from corpusmill.cli.progress import Pace, short, span
 from corpusmill.cli.report import by_class, next_step
@@ -142,3 +144,10 @@ def test_with_json_nothing_but_the_object_is_on_stdout(capsys: pytest.CaptureFix
     captured = capsys.readouterr()
     assert captured.out == '{"usd": "0.5"}\n'
     assert captured.err == "a note\n"
+
+
+def test_the_version_is_told_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(["--version"]) == 0
+    assert capsys.readouterr().out == f"corpusmill {corpusmill.__version__}\n"
+    assert outcome(["--version", "--json"]) == 0
+    assert capsys.readouterr().out == f'{{"version": "{corpusmill.__version__}"}}\n'
