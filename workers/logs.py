@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from celery import signals
+from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from kombu.transport.virtual import base as kombu
 
@@ -20,7 +21,10 @@ def configure() -> None:
         logging.getLogger(ours).setLevel(logging.INFO)
     # About running as root with serializers that may run code, which the app does not accept.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Not a filter of warnings: Celery sets its own over that.
+    logging.getLogger("py.warnings").addFilter(not_of_celery_6)
     logging.getLogger(kombu.__name__).addFilter(worth_a_line)
+    logging.getLogger("celery.beat").addFilter(in_one_line)
     # A receiver, whatever it does, is what tells Celery that logging is configured.
     signals.setup_logging.connect(_already_done, weak=False)
 
@@ -28,6 +32,17 @@ def configure() -> None:
 def worth_a_line(record: logging.LogRecord) -> bool:
     """Not what kombu says of a tick that arrives while a scheduler ends: it goes back to its queue, and is no loss."""
     return record.msg != kombu.W_NO_CONSUMERS
+
+
+def not_of_celery_6(record: logging.LogRecord) -> bool:
+    """Not what Celery 6 will do with running tasks when the broker goes away: the app has settled that."""
+    return CPendingDeprecationWarning.__name__ not in record.getMessage()
+
+
+def in_one_line(record: logging.LogRecord) -> bool:
+    """Beat tells with two stacks, once a second, that the broker is away: the reason is enough."""
+    record.msg, record.args, record.exc_info = record.getMessage().partition("\n")[0], None, None
+    return True
 
 
 def crash(log: logging.Logger, what: str, error: BaseException) -> None:

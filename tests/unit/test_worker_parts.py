@@ -206,6 +206,14 @@ def test_a_tick_that_comes_while_a_scheduler_ends_is_no_line_in_the_log() -> Non
     assert logs.worth_a_line(record("Restoring %r unacknowledged message(s)"))
 
 
+def test_beat_tells_of_a_broker_that_is_away_in_one_line() -> None:
+    error = OSError("connection refused")
+    about = (type(error), error, None)
+    record = logging.LogRecord("celery.beat", logging.ERROR, "", 0, "Message Error: %s\n%s", (error, ["stack"]), about)
+    assert logs.in_one_line(record)
+    assert logging.Formatter("%(message)s").format(record) == "Message Error: connection refused"
+
+
 def provider(base_url: str, key: str) -> Provider:
     return Provider(base_url=base_url, api_key=SecretStr(key))
 
