@@ -8,8 +8,6 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 
 from corpusmill.errors import SettingsError
 
-DIRECT = ""
-
 
 def proxy_for(base_url: str, configured: str | None) -> str | None:
     """The proxy's URL for calls to `base_url`, or None for none.
