@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corpusmill.errors import SettingsError
-from corpusmill.llm.proxies import DIRECT, proxy_for
+from corpusmill.llm.proxies import proxy_for
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -51,7 +51,7 @@ def test_this_machine_is_never_reached_through_the_environments_proxy(
 def test_the_configured_proxy_comes_first_and_an_empty_one_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     assert proxy_for(OPENAI, "http://mine.example:1") == "http://mine.example:1"
-    assert proxy_for(OPENAI, DIRECT) is None
+    assert proxy_for(OPENAI, "") is None
 
 
 def test_a_socks_proxy_is_refused_with_the_way_out() -> None:
