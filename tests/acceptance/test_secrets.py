@@ -26,8 +26,8 @@ from tests.acceptance.machinery import fresh_home, processes
 from tests.fixtures.shell import CANARY_KEY, Done, Shell, until
 from tests.fixtures.simulator import Simulator, StartSimulator
 
-# Each test has a supervisor or a fleet: one at a time, and not beside the other faults.
-pytestmark = [pytest.mark.xdist_group("fleet"), pytest.mark.timeout(180)]
+# Each test has a supervisor or a fleet: one at a time.
+pytestmark = [pytest.mark.xdist_group("secrets"), pytest.mark.timeout(180)]
 
 SENTENCE = "the miller hides his gold beneath the seventh sack"
 MODELS = ("--model", "gpt-6-luna")
