@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from corpusmill.errors import UsageError
 from corpusmill.mill.ask import Ask
 from corpusmill.settings import Settings
@@ -18,8 +20,9 @@ def completion_spec(ask: Ask, settings: Settings, provider: str) -> JobSpec:
     """The spec of a completion job; options that are asked for go over those that are set.
 
     Raises:
-        UsageError: there is no prompt, or an extra body that would contradict the job.
+        UsageError: there is no prompt, what no request can carry, or an extra body that would contradict the job.
     """
+    refuse_unsendable(model=ask.model, prompt=ask.prompt, system=ask.system, options=ask.options)
     if not (ask.prompt or "").strip():
         raise UsageError(
             "the prompt is empty", next_step="say what to do with each chunk: --prompt 'Summarise: {text}'"
@@ -37,7 +40,12 @@ def completion_spec(ask: Ask, settings: Settings, provider: str) -> JobSpec:
 
 
 def embedding_spec(ask: Ask, settings: Settings, provider: str) -> JobSpec:
-    """The spec of an embedding job."""
+    """The spec of an embedding job.
+
+    Raises:
+        UsageError: the model's name is one that no request can carry.
+    """
+    refuse_unsendable(model=ask.model)
     return JobSpec(
         kind="embedding",
         path=EMBEDDINGS_PATH,
@@ -63,6 +71,21 @@ def wire_options(options: Mapping[str, Any], cap_name: str) -> dict[str, Any]:
     if cap_name not in given and "max_completion_tokens" in given:
         given[cap_name] = given.pop("max_completion_tokens")
     return {**given, **extra}
+
+
+def refuse_unsendable(**said: Any) -> None:
+    """Refuse what cannot be JSON: values of foreign types, and strings with half a character (a lone surrogate).
+
+    Raises:
+        UsageError: it names the first of `said` that cannot be sent.
+    """
+    for name, value in said.items():
+        try:
+            orjson.dumps(value)
+        except TypeError as error:
+            raise UsageError(
+                f"the {name} cannot be sent: {error}", next_step="give text that is valid Unicode, and plain values"
+            ) from None
 
 
 def output_cap(spec: JobSpec) -> int | None:

@@ -23,6 +23,7 @@ from corpusmill.mill.key import job_key
 from corpusmill.mill.listening import Listener
 from corpusmill.mill.loading import load
 from corpusmill.mill.place import Place
+from corpusmill.mill.specs import refuse_unsendable
 from corpusmill.mill.texts import spooled
 from corpusmill.spec import JobSpec
 
@@ -63,6 +64,7 @@ class _Submission:
         self._cache = place.settings.cache if ask.terms.cache is None else ask.terms.cache
 
     def run(self) -> Submitted:
+        refuse_unsendable(labels=dict(self._terms.labels))
         corpus = Corpus(self._ask, self._place.settings, self._provider)
         for note in corpus.notes:
             self._listener.note(note)

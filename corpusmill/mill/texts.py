@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,4 +37,12 @@ def spooled(ask: Ask) -> Iterator[Ask]:
 def _lines(texts: Sequence[str | Mapping[str, Any]], text_field: str, id_field: str) -> Iterator[bytes]:
     for number, text in enumerate(texts):
         record = {text_field: text} if isinstance(text, str) else dict(text)
-        yield orjson.dumps({id_field: str(number), **record}, option=orjson.OPT_APPEND_NEWLINE)
+        yield _line({id_field: str(number), **record})
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # A lone surrogate: escaped it gets through to intake, which mends it as it does those of a file.
+        return json.dumps(record).encode() + b"\n"

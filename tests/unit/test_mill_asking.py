@@ -92,6 +92,18 @@ def test_an_empty_prompt_is_refused() -> None:
         completion_spec(Ask(kind="completion", model="m", prompt="  "), settings, "openai")
 
 
+@pytest.mark.parametrize("fields", [{"prompt": "half \ud800"}, {"system": "\ud800"}, {"options": {"stop": ["\ud800"]}}])
+def test_half_a_character_is_refused_by_the_name_of_what_holds_it(fields: dict[str, Any]) -> None:
+    ask = replace(Ask(kind="completion", model="m", prompt="Say"), **fields)
+    with pytest.raises(UsageError, match=next(iter(fields))):
+        completion_spec(ask, Settings(providers={"openai": Provider()}), "openai")
+
+
+def test_half_a_character_in_a_text_from_memory_gets_through_to_intake() -> None:
+    with spooled(Ask(kind="embedding", model="m", texts=["a \ud800 b"])) as ask:
+        assert b"\\ud800" in Path(ask.sources[0]).read_bytes()
+
+
 @pytest.mark.parametrize("name", ["last", "j_7fk2qa", "j_", "", " x", "a\nb"])
 def test_names_that_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
