@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import growth, hot_path, ledger_rates, lightrag, limit_share, report
+from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_share, report
 from benchmarks import simulator as other_end
 from benchmarks.report import Section
 
@@ -30,17 +30,19 @@ class Sizes:
     growth: Sequence[int]
     ledger_items: int
     simulator_s: float
+    intake_mb: int
     lightrag_calls: int
 
 
-USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 100)
-QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 40)
+USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100)
+QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40)
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
     "limits": lambda sizes: limit_share.measure(limit_share.limits(), sizes.limit_s),
     "growth": lambda sizes: growth.measure(sizes.growth),
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
+    "intake": lambda sizes: intake.measure(sizes.intake_mb),
     "lightrag": lambda sizes: lightrag.measure(sizes.lightrag_calls, sizes.turns),
     "simulator": lambda sizes: other_end.measure(sizes.simulator_s),
 }
@@ -53,6 +55,7 @@ def main() -> None:
     for name in asked.parts or PARTS:
         print(f"measuring: {name}", file=sys.stderr, flush=True)
         sections.append(PARTS[name](QUICK if asked.quick else USUAL))
+        print(sections[-1].as_markdown(), file=sys.stderr, flush=True)  # a part that fails must not cost the others
     text = report.page(sections, "python -m benchmarks" + " --quick" * asked.quick)
     print(text)
     out = asked.out or (None if asked.quick or asked.parts else PAGE)

@@ -74,8 +74,14 @@ def page(sections: Iterable[Section], command: str) -> str:
         "CPU is user and system time of the processes named; it hardly depends on what else the machine does, "
         f"rates do.\nWritten by `{command}` on {described()}."
     )
-    parts = [head, *([aims.as_markdown()] if bars else []), *(section.as_markdown() for section in sections)]
-    return "\n\n".join(parts) + "\n"
+    said = [aims.as_markdown(), fallen_short(bars)] if bars else []
+    return "\n\n".join([head, *said, *(section.as_markdown() for section in sections)]) + "\n"
+
+
+def fallen_short(bars: Iterable[Bar]) -> str:
+    """What was aimed at and not reached, in words."""
+    missed = [f"- {what}: {measured}, wanted {aim}" for what, aim, measured, _ in (b.row() for b in bars if not b.met)]
+    return "\n".join(["Fell short:", "", *missed]) if missed else "Nothing fell short of what was aimed at."
 
 
 def middle(values: Iterable[float]) -> float:

@@ -197,10 +197,11 @@ def publish(app: Celery, shards: Mapping[QueueKind, Mapping[Priority, Iterable[S
 
 
 def _send(app: Celery, producer: Any, kind: QueueKind, priority: Priority, ref: ShardRef) -> None:
-    kwargs = message(ref)
+    kwargs, queue = message(ref), queue_name(kind, priority)
     app.send_task(
-        task_name(kind), kwargs=kwargs, kwargsrepr=repr(kwargs), argsrepr="()",
-        queue=queue_name(kind, priority), producer=producer, ignore_result=True,
+        # What monitors show for the arguments; events do not name the queue otherwise.
+        task_name(kind), kwargs=kwargs, kwargsrepr=repr(kwargs), argsrepr=queue,
+        queue=queue, producer=producer, ignore_result=True,
     )  # fmt: skip
 
 

@@ -6,13 +6,10 @@ with the nearest known one. Exactly one of broker and database set is refused: n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit, urlunsplit
 
-import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,17 +26,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from corpusmill import settings_loading as loading
 from corpusmill import settings_sources as sources
 from corpusmill.endpoint import OPENAI_BASE_URL, Endpoint, Limits, fingerprint
 from corpusmill.errors import SettingsError
 from corpusmill.model_options import ModelOptions
 from corpusmill.provider import Provider
 from corpusmill.spec import endpoint_of
+from corpusmill.urls import checked_broker, checked_database, redis_url_of, without_password
 
 __all__ = ["OPENAI_BASE_URL", "Endpoint", "Limits", "Provider", "Retry", "Settings", "fingerprint"]
-
-SETTINGS_FILE = "corpusmill.toml"
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
 class Retry(BaseModel):
@@ -64,22 +60,6 @@ class Flower(BaseModel):
     port: int = Field(default=5555, ge=0, le=65535, description="Port to listen on.")
 
 
-def _broker(value: Any) -> Any:
-    if isinstance(value, str) and urlsplit(value).scheme not in BROKER_SCHEMES:
-        raise ValueError(f"a broker URL starts with {', '.join(s + '://' for s in BROKER_SCHEMES)}")
-    return value
-
-
-def _database(value: Any) -> Any:
-    """`postgresql://` means psycopg 3 here: SQLAlchemy would take it for a driver that we do not ship."""
-    if not isinstance(value, str):
-        return value
-    scheme, mark, rest = value.partition("://")
-    if not mark or scheme not in ("postgresql", "postgres", "postgresql+psycopg", "sqlite"):
-        raise ValueError("a database URL starts with postgresql:// or sqlite:///")
-    return f"postgresql+psycopg://{rest}" if scheme in ("postgresql", "postgres") else value
-
-
 class Settings(BaseSettings):
     """The settings of one process, made by `Settings.load()`; plain construction reads no file and no environment."""
 
@@ -87,13 +67,13 @@ class Settings(BaseSettings):
 
     # Absolute, because the supervisor and its children stand elsewhere than the command.
     home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
-        default_factory=lambda: platformdirs.user_state_path("corpusmill"),
+        default_factory=loading.default_home,
         description="Folder of the ledger and the journal; the default is the platform's user state folder.",
     )
-    broker_url: Annotated[str, BeforeValidator(_broker)] | None = Field(
+    broker_url: Annotated[str, BeforeValidator(checked_broker)] | None = Field(
         default=None, description="Celery's queue: redis://…"
     )
-    database_url: Annotated[str, BeforeValidator(_database)] | None = Field(
+    database_url: Annotated[str, BeforeValidator(checked_database)] | None = Field(
         default=None, description="The ledger: postgresql://… or sqlite:///…"
     )
     redis_url: str | None = Field(default=None, description="The limiter's Redis; unset: the broker's.")
@@ -138,12 +118,12 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: an unknown name, a value that cannot be, or only one of broker and database.
         """
-        given = _gather(cwd or Path.cwd(), overrides)
+        given = loading.gather(cwd or Path.cwd(), overrides)
         sources.refuse_unknown(given, KNOWN)
         try:
             settings = cls(**sources.nested(given))
         except ValidationError as error:
-            raise _wrong(error, given) from None
+            raise loading.wrong(error, given) from None
         settings._given = tuple(given)
         return settings
 
@@ -293,24 +273,6 @@ def no_key() -> SettingsError:
     )
 
 
-def redis_url_of(broker_url: str) -> str:
-    """The broker's Redis in redis-py's spelling."""
-    if not broker_url.startswith("redis+socket://"):
-        return broker_url
-    parts = urlsplit(broker_url)
-    database = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair).get("virtual_host", "0")
-    return f"unix://{parts.path}?db={database}"
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
-
-
 def shown(path: tuple[str, ...], value: Any) -> str:
     """A value as `corpusmill config` prints it; what could be a secret is masked."""
     if value is None:
@@ -320,46 +282,6 @@ def shown(path: tuple[str, ...], value: Any) -> str:
     if path[-1].endswith("_url") or path[-1] == "proxy":
         return without_password(str(value))
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _gather(cwd: Path, overrides: Mapping[str, Any]) -> list[sources.Given]:
-    """Every given value, the stronger place later, one a path."""
-    environment, flags = sources.from_environment(), sources.from_flags(overrides)
-    if os.environ.get("CORPUSMILL_CHILD"):
-        # The supervisor has read the files, of another folder: what it says stands.
-        return _strongest([environment, flags])
-    dotenv = sources.from_dotenv(cwd / ".env")
-    named = _strongest([dotenv, environment, flags])
-    home = next((one.value for one in named if one.path == ("home",)), platformdirs.user_state_path("corpusmill"))
-    here = cwd / SETTINGS_FILE
-    toml = sources.from_toml(here if here.exists() else Path(home) / SETTINGS_FILE)
-    return _strongest([toml, dotenv, environment, flags])
-
-
-def _strongest(places: Sequence[Sequence[sources.Given]]) -> list[sources.Given]:
-    merged = {one.path: one for place in places for one in place}
-    for file in [path for path in merged if path[-1] == "api_key_file"]:
-        # Two ways to say one thing: the stronger place's counts, as if they were one name.
-        key = merged.get((*file[:-1], "api_key"))
-        if key and key.place != merged[file].place:
-            order = [one for place in places for one in place]
-            weaker = min(key, merged[file], key=order.index)
-            del merged[weaker.path]
-    return list(merged.values())
-
-
-def _wrong(error: ValidationError, given: Sequence[sources.Given]) -> SettingsError:
-    """The first thing wrong, under the name by which it was given; the value itself may be a secret."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    at = tuple(str(part) for part in first["loc"])
-    culprit = next((one for one in given if at and one.path[: len(at)] == at[: len(one.path)]), None)
-    reason = first["msg"].removeprefix("Value error, ")
-    name = culprit.name if culprit else (sources.name_of(at) if at else "settings")
-    return SettingsError(
-        f"{name}: {reason[:1].lower()}{reason[1:]}",
-        where=culprit.place if culprit else "",
-        next_step="correct it; `corpusmill config` shows each value and where it came from",
-    )
 
 
 def _values(settings: Settings, given: Mapping[tuple[str, ...], Any]) -> list[tuple[tuple[str, ...], Any]]:

@@ -18,12 +18,13 @@ from corpusmill.errors import CorpusmillError, SettingsError
 from corpusmill.ledger import Ledger
 from corpusmill.settings import Settings
 from scheduler import duty, ticks
-from workers import logs, parent
+from workers import broker, logs, parent
 
 
 def main() -> int:
     """Be a scheduler until told to stop; returns the exit code."""
     logs.configure()
+    broker.harden()
     try:
         return _run(Settings.load())
     except CorpusmillError as error:
@@ -42,7 +43,7 @@ def _run(settings: Settings) -> int:
         beat = _beat(app)
         stack.callback(beat.join, 5)
         stack.callback(beat.service.stop)
-        parent.listen()
+        parent.listen(settings.grace_s)
         return _serve(app)
 
 
@@ -60,6 +61,8 @@ def _serve(app: App) -> int:
         concurrency=1,
         queues=[CONTROL],
         quiet=True,
+        # Ticks once a second would push the shards out of what a monitor remembers.
+        task_events=False,
         without_gossip=True,
         without_mingle=True,
     )

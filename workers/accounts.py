@@ -56,27 +56,28 @@ def billed_rows(rows: Sequence[Usage], units: Sequence[Unit], bill: Bill) -> lis
     """The same rows as the reply is billed: outcome `paid`."""
     jobs = {job.run.id: (job, tokens) for job, _, _, tokens in _by_job(units, bill.tokens.prompt)}
     latency_ms = None if bill.latency_s is None else round(bill.latency_s * 1000)
-    billed = []
-    for row in rows:
-        job, prompt = jobs[row.ref.job_id]
-        tokens = replace(bill.tokens, prompt=prompt) if len(rows) > 1 else bill.tokens
-        billed.append(
-            replace(
-                row,
-                model=bill.model or row.model,
-                tier=bill.tier,
-                prompt_tokens=tokens.prompt,
-                cached_tokens=tokens.cached,
-                cache_write_tokens=tokens.cache_write,
-                completion_tokens=tokens.completion,
-                reasoning_tokens=tokens.reasoning,
-                usd=job.cost(bill.tier, tokens),
-                outcome="paid",
-                request_id=bill.request_id,
-                latency_ms=latency_ms,
-            )
-        )
-    return billed
+    return [_billed(row, *jobs[row.ref.job_id], bill, latency_ms) for row in rows]
+
+
+def _billed(row: Usage, job: RunningJob, prompt: int, bill: Bill, latency_ms: int | None) -> Usage:
+    tokens = bill.tokens if prompt == bill.tokens.prompt else replace(bill.tokens, prompt=prompt)
+    return Usage(
+        attempt_id=row.attempt_id,
+        ref=row.ref,
+        provider=row.provider,
+        model=bill.model or row.model,
+        tier=bill.tier,
+        items=row.items,
+        prompt_tokens=tokens.prompt,
+        cached_tokens=tokens.cached,
+        cache_write_tokens=tokens.cache_write,
+        completion_tokens=tokens.completion,
+        reasoning_tokens=tokens.reasoning,
+        usd=job.cost(bill.tier, tokens),
+        outcome="paid",
+        request_id=bill.request_id,
+        latency_ms=latency_ms,
+    )
 
 
 def total_usd(rows: Sequence[Usage]) -> Decimal:

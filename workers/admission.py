@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -42,11 +41,8 @@ class Ticket:
         _settle(self.units, self.set_aside, cost)
 
 
-@asynccontextmanager
-async def admitted(
-    dispatch: Dispatch, stream: Stream, work: Work, wanted: Callable[[], Units]
-) -> AsyncIterator[Ticket]:
-    """Wait for everything; the place in the window is held until the block ends.
+async def admit(dispatch: Dispatch, stream: Stream, work: Work, wanted: Callable[[], Units]) -> Ticket:
+    """Wait for everything. The place in the window is the caller's now, who gives it back after the call.
 
     `wanted` gives the units that may still be sent; waiting takes time, so it is asked again at the end.
 
@@ -58,24 +54,26 @@ async def admitted(
     async with stream.turns:
         await dispatch.window.acquire()
         try:
-            await dispatch.clear()
-            ticket = await _ticket(stream, work, wanted())
-            units = _still(wanted, ticket)
+            while True:
+                await dispatch.clear()
+                ticket = _still(wanted, await _ticket(stream, work, wanted()))
+                if dispatch.is_clear:
+                    return ticket
+                # The process may have slept while it waited, and its leases be over.
+                ticket.unused()
         except BaseException:
             dispatch.window.release()
             raise
-    try:
-        yield replace(ticket, units=units)
-    finally:
-        dispatch.window.release()
 
 
-def _still(wanted: Callable[[], Units], ticket: Ticket) -> Units:
+def _still(wanted: Callable[[], Units], ticket: Ticket) -> Ticket:
+    """The ticket for what is wanted after the wait."""
     try:
-        return wanted()
+        units = wanted()
     except GivenUp:
         ticket.unused()
         raise
+    return ticket if units == ticket.units else replace(ticket, units=units)
 
 
 async def _ticket(stream: Stream, work: Work, units: Units) -> Ticket:

@@ -18,11 +18,12 @@ from corpusmill.limits import LimiterParked, RequestTooLarge
 from corpusmill.llm import packs
 from corpusmill.llm.errors import CallError
 from corpusmill.llm.retry import RetryLater, with_retries
-from workers.admission import GivenUp, Ticket, admitted
+from workers.admission import GivenUp, Ticket, admit
 from workers.call import Call
 from workers.dispatch import Dispatch
 from workers.held import Unit
 from workers.lane import Member
+from workers.logs import crash
 from workers.purse import OverBudget, ShardLost
 from workers.stream import HANDFUL, Stream
 from workers.work import Work
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 # A dead endpoint is found out by ten failed connections: with one item they should not take minutes.
 LONGEST_RECONNECT_S = 2.0
 AFTER_A_CRASH_S = 30.0
+UNREACHABLE_S = 5.0
 
 
 class Delivery:
@@ -69,9 +71,7 @@ class Delivery:
             await self._dispatch.breaker.decide(self._stream)
 
     def _crashed(self, error: Exception) -> None:
-        # The frames without the exception's text, which might quote what was sent.
-        where = (Exception, Exception(), error.__traceback__)
-        log.error("request crashed error=%s", type(error).__name__, exc_info=where)
+        crash(log, "request crashed", error)
         for unit in self._units:
             unit.shard.halt("crashed", retry_in_s=AFTER_A_CRASH_S)
 
@@ -85,7 +85,10 @@ class Delivery:
         except RequestTooLarge:
             await self._failed(CallError("too_large", detail="more tokens than the limit grants in a minute"))
         except GivenUp:
-            return
+            # Nobody at the other end may be called, and yet somebody waits for it.
+            for shard, item in self._units:
+                if shard.wants(item):
+                    shard.halt("lane", retry_in_s=UNREACHABLE_S)
         except (LimiterParked, RetryLater, OverBudget, ShardLost, DiskFull) as error:
             await self._held_up(error)
 
@@ -113,17 +116,16 @@ class Delivery:
 
     async def _try(self) -> None:
         self._waiting = True
-        async with (
-            self._stream.probation.call(),
-            admitted(self._dispatch, self._stream, self._work, self._wanted) as ticket,
-        ):
+        await self._stream.probation.enter()
+        try:
+            ticket = await admit(self._dispatch, self._stream, self._work, self._wanted)
             self._waiting = False
-            try:
-                await self._make(ticket)
-            except CallError as error:
-                self._last_error = error
-                await self._note_reached(ticket.member, error)
-                raise
+            await self._make(ticket)
+        except CallError as error:
+            self._last_error = error
+            raise
+        finally:
+            self._stream.probation.leave()
         if not self._stream.proved:
             for each in self._stream.prove():
                 self._dispatch.fail(each.units, each.error)
@@ -134,7 +136,13 @@ class Delivery:
         pool = len(self._stream.lane.members) > 1
         provider = ticket.member.endpoint.name if pool else ticket.units[0].shard.job.run.provider
         self._called = ticket.member
-        await Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls).make()
+        try:
+            await Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls).make()
+        except CallError as error:
+            await self._note_reached(ticket.member, error)
+            raise
+        finally:
+            self._dispatch.window.release()
 
     async def _note_reached(self, member: Member, error: CallError) -> None:
         if error.failure_class != "connection":

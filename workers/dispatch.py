@@ -38,9 +38,14 @@ class Dispatch:
             log.warning("not everything is written; the journal keeps it")
         self._journal.close()
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether what comes back could be written: the ledger keeps up, and our leases are fresh."""
+        return not (self._writer.full or self._writer.stale)
+
     async def clear(self) -> None:
-        """Wait until what comes back could be written: the ledger keeps up, and our leases are fresh."""
-        while self._writer.full or self._writer.stale:  # noqa: ASYNC110  # told by another thread
+        """Wait until it is."""
+        while not self.is_clear:  # noqa: ASYNC110  # told by another thread
             await asyncio.sleep(CLEAR_POLL_S)
 
     def departs(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:

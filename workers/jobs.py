@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from corpusmill.ledger.records import JobRun
@@ -20,11 +20,13 @@ class RunningJob:
     run: JobRun
     card: PriceCard | None
     largest_output: int = 0
+    # Chunks are alike, so few estimates differ, and exact arithmetic is slow.
+    _estimates: dict[tuple[int, int], Decimal] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: JobRun, *, largest_output: int = 0) -> RunningJob:
+    def of(cls, run: JobRun) -> RunningJob:
         """The job as the ledger gives it."""
-        return cls(run, PriceCard.from_json(run.price_card) if run.price_card else None, largest_output)
+        return cls(run, PriceCard.from_json(run.price_card) if run.price_card else None)
 
     def expected_output(self, cap: int | None) -> int:
         """Tokens that an answer may have: the request's own limit, else the longest seen, else an assumption."""
@@ -36,7 +38,12 @@ class RunningJob:
         """USD that a call may cost at most; None: the model is unpriced."""
         if self.card is None:
             return None
-        return self.card.estimate(prompt_tokens, output_tokens, tier=self.run.spec.options.get("service_tier"))
+        asked = (prompt_tokens, output_tokens)
+        found = self._estimates.get(asked)
+        if found is None:
+            tier = self.run.spec.options.get("service_tier")
+            found = self._estimates[asked] = self.card.estimate(prompt_tokens, output_tokens, tier=tier)
+        return found
 
     def cost(self, tier: str | None, tokens: Tokens) -> Decimal | None:
         """USD that a call cost at the tier that was served; None: not known."""

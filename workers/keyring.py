@@ -38,10 +38,14 @@ class Keyring:
         self._settings, self._salt = settings, salt
         self._lock = threading.Lock()
         self._lanes: dict[str, Lane] = {}
+        self._replaced: dict[Lane, tuple[Endpoint, ...]] = {}
         self.refresh()
 
     def add(self, message: Mapping[str, Any]) -> None:
-        """Take over a provider from the supervisor's pipe, or a new key for one that is known.
+        """Take over a provider from the supervisor's pipe.
+
+        One that goes by a name in use already takes its place; jobs of the old one are served on, since two commands
+        at once may well mean different endpoints or keys by one name.
 
         Raises:
             SettingsError: this is no provider.
@@ -53,7 +57,10 @@ class Keyring:
             # Without the cause: it shows the fields, and a key is one of them.
             raise SettingsError("the supervisor sent something that is no provider") from None
         with self._lock:
+            if name in self._lanes:
+                self._replaced[self._lanes[name]] = self._settings.endpoints(name)
             self._settings = self._settings.with_providers({name: provider})
+            self._lanes = self._read()
 
     def refresh(self) -> list[Rotation]:
         """Look at every key again; returns those that have changed since the last time."""
@@ -65,7 +72,7 @@ class Keyring:
     def holds(self) -> frozenset[Lane]:
         """The lanes that this process can serve, as of the last refresh."""
         with self._lock:
-            return frozenset(self._lanes.values())
+            return frozenset((*self._lanes.values(), *self._replaced))
 
     def endpoints(self, lane: Lane) -> tuple[Endpoint, ...]:
         """Where calls of a lane may go: one endpoint, or the members of a pool; empty when it is not held."""
@@ -73,7 +80,7 @@ class Keyring:
             for name, held in self._lanes.items():
                 if held == lane:
                     return self._settings.endpoints(name)
-        return ()
+            return self._replaced.get(lane, ())
 
     def _read(self) -> dict[str, Lane]:
         lanes = {}

@@ -1,4 +1,4 @@
-"""What this process has done, counted since it started; shown by `celery inspect stats` and logged once a minute."""
+"""What this process has done, counted since it started; logged once a minute while it does something."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Metrics:
         self.in_flight -= 1
 
     def as_json(self) -> dict[str, Any]:
-        """For Celery's statistics."""
+        """By name."""
         return {
             "shards": self.shards,
             "sent": self.sent,

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,20 +22,28 @@ from corpusmill.errors import SettingsError
 log = logging.getLogger(__name__)
 
 MARK = "CORPUSMILL_CHILD"
+# For writing what came back, and closing.
+AFTER_GRACE_S = 30.0
+EX_SOFTWARE = 70
 
 
-def listen(take: Callable[[dict[str, Any]], None] | None = None) -> None:
-    """Hand each line to `take` from a thread; when the pipe closes, end as on SIGTERM. Nothing without a supervisor."""
+def listen(grace_s: float, take: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """Hand each line to `take` from a thread; when the pipe closes, end as on SIGTERM. Nothing without a supervisor.
+
+    `grace_s`: how long an end in order may take, about; a process that hangs then is ended all the same.
+    """
     if os.environ.get(MARK):
-        threading.Thread(target=_listen, args=(take,), name="parent", daemon=True).start()
+        threading.Thread(target=_listen, args=(grace_s, take), name="parent", daemon=True).start()
 
 
-def _listen(take: Callable[[dict[str, Any]], None] | None) -> None:
+def _listen(grace_s: float, take: Callable[[dict[str, Any]], None] | None) -> None:
     for line in _lines(sys.stdin.fileno()):
         if take is not None:
             _hand_over(line, take)
     log.info("the supervisor is gone: ending")
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace_s + AFTER_GRACE_S)
+    os._exit(EX_SOFTWARE)
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:

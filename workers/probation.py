@@ -7,30 +7,28 @@ before the first answer says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 PROBES = 5
 
 
 class Probation:
-    """Lets at most `probes` calls be under way until `pass_` is called, then any number."""
+    """Lets at most `probes` calls be under way until `pass_` is called, then any number. Used on the loop only."""
 
     def __init__(self, probes: int = PROBES) -> None:
         self.passed = self.suspended = False
         self._free = probes
         self._changed = asyncio.Event()
 
-    @asynccontextmanager
-    async def call(self) -> AsyncIterator[None]:
-        """Hold one of the probes for as long as the block takes; free once passed."""
+    async def enter(self) -> None:
+        """Wait for one of the probes, which `leave` gives back; once passed there is nothing to wait for."""
         while self.suspended or (not self.passed and self._free <= 0):
             await self._changed.wait()
         self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
+
+    def leave(self) -> None:
+        """The call is over, or will not be made."""
+        self._free += 1
+        if not self.passed:
             self._wake()
 
     def pass_(self) -> None:

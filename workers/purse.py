@@ -13,8 +13,8 @@ from decimal import Decimal
 
 from corpusmill.ledger.records import Reservation
 
-# Calls that one fetch is meant for.
-CALLS_A_FETCH = 16
+# Calls that one fetch is meant for: many, or as few as there is room for.
+CALLS_A_FETCH = (16, 4, 1)
 WAIT_S = 0.5
 
 
@@ -62,8 +62,12 @@ class Purse:
         self._returned.set()
 
     async def _fetch(self, usd: Decimal) -> None:
-        missing = usd - self._free
-        for amount in (missing + usd * (CALLS_A_FETCH - 1), missing):
+        # Before asking: what comes back while the ledger answers must not be missed.
+        self._returned.clear()
+        for calls in CALLS_A_FETCH:
+            amount = usd * calls - self._free
+            if amount <= 0:
+                return
             answer = await self._reserve(amount)
             if answer == "ok":
                 self._free += amount
@@ -80,7 +84,6 @@ class Purse:
             self._free = Decimal(0)
             await self._give_back()
             return
-        self._returned.clear()
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._returned.wait()

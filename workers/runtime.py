@@ -172,7 +172,7 @@ async def _close(runtime: Runtime) -> None:
         runtime.drain()
     await runtime.drained()
     await asyncio.to_thread(runtime.dispatch.close, WRITE_S)
-    await runtime.thread.ask(runtime.ledger.worker_gone, runtime.worker_id)
+    await upkeep.quietly(lambda: runtime.thread.ask(runtime.ledger.worker_gone, runtime.worker_id))
 
 
 _current: list[Runtime] = []

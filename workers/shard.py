@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 
+from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, Reservation, ShardRef, WorkItem
+from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, JobRun, Reservation, ShardRef, WorkItem
 from workers.dispatch import Dispatch
 from workers.held import HeldShard
 from workers.jobs import RunningJob
 from workers.keyring import Keyring
 from workers.ledger_thread import LedgerThread
+from workers.logs import crash
 from workers.purse import Purse
 from workers.routes import Route, Routes
 from workers.writer import Writer
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 # How often to look whether another shard has paid for what this one waits for.
 AWAIT_S = 0.5
+AFTER_A_CRASH_S = 30.0
 # Reasons after which a job may come back changed: what was learnt of it is forgotten.
 FORGETFUL = frozenset({"paused", "cancelled", "stopped", "lane", "budget", "disk"})
 HALTING = frozenset({"paused", "cancelled", "stopped", "finished"})
@@ -34,7 +37,10 @@ HALTING = frozenset({"paused", "cancelled", "stopped", "finished"})
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """How a shard ended here: `done`, `dropped` (not ours to have), or why it was given back; and item counts."""
+    """How a shard ended here, and item counts.
+
+    `outcome`: `done`, `dropped` (not ours to have), `put_off` (the ledger is away), or why it was given back.
+    """
 
     ref: ShardRef
     outcome: str
@@ -72,11 +78,18 @@ class ShardRunner:
         self.draining = False
 
     async def run(self, ref: ShardRef) -> ShardReport:
-        """Claim a shard and bring it as far as it goes.
+        """Claim a shard and bring it as far as it goes. Raises nothing: monitors would show what an error says."""
+        try:
+            return await self._claim_and_run(ref)
+        except CorpusmillError as error:
+            # The ledger cannot be asked. The wake-up is spent, and sent again by the reconciler.
+            log.warning("shard put off job=%d shard=%d: %s", ref.job_id, ref.shard_no, error.what)
+            return ShardReport(ref, "put_off")
+        except Exception as error:
+            crash(log, "shard crashed", error)
+            return ShardReport(ref, "crashed")
 
-        Raises:
-            Unavailable, DiskFull: the ledger cannot be asked; the wake-up is sent again later.
-        """
+    async def _claim_and_run(self, ref: ShardRef) -> ShardReport:
         await self._dispatch.clear()
         if self.draining or ref in self.held:
             return ShardReport(ref, "dropped")
@@ -107,37 +120,37 @@ class ShardRunner:
                 shard.halt(state)  # type: ignore[arg-type]  # the states that halt are reasons too
 
     async def _run_claimed(self, claimed: ClaimedShard) -> ShardReport:
-        shard = await self._taken(claimed)
-        lane = self.routes.lane(claimed.job, self._keyring.endpoints(shard.lane))
-        route = self.routes.route(claimed.job, lane)
-        shard.on_halt = route.stream.reconsider
-        if self.draining or lane.pausing:
-            shard.halt("drain" if self.draining else "lane")
-        route.stream.shards.add(shard)
+        shard = self._taken(claimed)
         try:
-            await self._work(shard, route, claimed)
+            await self._work(shard, claimed)
             outcome = await self._finish(shard)
+        except Exception:
+            # Nobody renews it from here on; the next one who claims it may fare better, but not at once.
+            fences = {shard.ref: shard.fence}
+            self._writer.submit(Batch(fences=fences, releasing={shard.ref: AFTER_A_CRASH_S}))
+            raise
         finally:
             self._writer.let_go(shard.ref)
             del self.held[shard.ref]
-            self._leave(shard, route)
         log.info(
             "shard ended job=%s shard=%d outcome=%s succeeded=%d failed=%d",
             claimed.job.public_id, shard.ref.shard_no, outcome, shard.counts["succeeded"], shard.counts["failed"],
         )  # fmt: skip
         return ShardReport(shard.ref, outcome, dict(shard.counts))
 
-    async def _taken(self, claimed: ClaimedShard) -> HeldShard:
+    def _taken(self, claimed: ClaimedShard) -> HeldShard:
         """The shard as ours: its lease is renewed from now on."""
         ref, fence = claimed.ref, claimed.fence
         budgeted = claimed.job.budget_usd is not None
         purse = Purse(partial(self._reserve, ref, fence), partial(self._give_back, ref, fence)) if budgeted else None
-        shard = self.held[ref] = HeldShard(claimed, RunningJob.of(claimed.job), purse)
+        shard = self.held[ref] = HeldShard(claimed, self._job(claimed.job), purse)
         self._writer.hold(ref, fence)
-        if budgeted:
-            largest = await self._ask(self._ledger.max_output_tokens, ref.job_id)
-            shard.job.saw_output(largest or 0)
         return shard
+
+    def _job(self, run: JobRun) -> RunningJob:
+        """The job, with what other shards of it have learnt here."""
+        known = (shard.job for shard in self.held.values() if shard.job.run == run)
+        return next(known, None) or RunningJob.of(run)
 
     async def _reserve(self, ref: ShardRef, fence: int, usd: Decimal) -> Reservation:
         return await self._ask(self._ledger.reserve, ref, fence, usd)
@@ -145,7 +158,23 @@ class ShardRunner:
     async def _give_back(self, ref: ShardRef, fence: int) -> None:
         await self._committed(Batch(fences={ref: fence}, reserved={ref: Decimal(0)}))
 
-    async def _work(self, shard: HeldShard, route: Route, claimed: ClaimedShard) -> None:
+    async def _work(self, shard: HeldShard, claimed: ClaimedShard) -> None:
+        lane = self.routes.lane(claimed.job, self._keyring.endpoints(shard.lane))
+        route = self.routes.route(claimed.job, lane)
+        if self.draining or lane.pausing or not lane.members:
+            shard.halt("drain" if self.draining else "lane")
+        if shard.purse is not None:
+            largest = await self._ask(self._ledger.max_output_tokens, shard.ref.job_id)
+            shard.job.saw_output(largest or 0)
+        shard.on_halt = route.stream.reconsider
+        route.stream.shards.add(shard)
+        try:
+            await self._send_all(shard, route, claimed)
+        finally:
+            self._leave(shard, route)
+
+    async def _send_all(self, shard: HeldShard, route: Route, claimed: ClaimedShard) -> None:
+        """Have every item sent, and those sent that turn out to be ours to pay for; returns when nothing is left."""
         self._send(shard, route, claimed.items)
         waiting = claimed.awaited
         await shard.idle()

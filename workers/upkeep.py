@@ -15,6 +15,7 @@ import psutil
 from corpusmill.errors import CorpusmillError, DiskFull
 from corpusmill.ledger import Ledger
 from workers.journal import adopt
+from workers.metrics import Metrics
 
 if TYPE_CHECKING:
     from workers.runtime import Runtime
@@ -35,7 +36,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         (beat_s, lambda: beat(runtime)),
         (ADOPT_S, lambda: _adopt(runtime)),
         (WATCH_S, lambda: _watch(runtime)),
-        (TELL_S, lambda: _tell(runtime)),
+        (TELL_S, Teller(runtime.dispatch.metrics).tell),
     )
     return [asyncio.create_task(_every(seconds, what)) for seconds, what in loops]
 
@@ -96,9 +97,18 @@ async def _watch(runtime: Runtime) -> None:
         await runtime.dispatch.breaker.disk_full(trouble.what)
 
 
-async def _tell(runtime: Runtime) -> None:
-    counts = runtime.dispatch.metrics.as_json()
-    log.info("so far %s", " ".join(f"{name}={value}" for name, value in counts.items()))
+class Teller:
+    """Logs the counters when they have changed."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics, self._told = metrics, metrics.as_json()
+
+    async def tell(self) -> None:
+        """Log them, unless they are as they were the last time."""
+        counts = self._metrics.as_json()
+        if counts != self._told:
+            self._told = counts
+            log.info("so far %s", " ".join(f"{name}={value}" for name, value in counts.items()))
 
 
 def boot_id() -> str:

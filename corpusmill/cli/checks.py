@@ -14,7 +14,7 @@ from corpusmill.cli.check_endpoint import ask
 from corpusmill.cli.finding import Finding, Patient
 from corpusmill.embedded.place import file_system_of, place_of, prepare
 from corpusmill.errors import DiskFull, SettingsError, Unavailable, UsageError
-from corpusmill.settings import without_password
+from corpusmill.urls import without_password
 
 FEW_BYTES, TOO_FEW_BYTES = 2 << 30, 200 << 20
 CLOCKS_APART_S = 5.0

@@ -14,7 +14,8 @@ from corpusmill.embedded.client import running
 from corpusmill.embedded.place import place_of
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
-from corpusmill.settings import Settings, redis_url_of
+from corpusmill.settings import Settings
+from corpusmill.urls import redis_url_of
 
 
 @dataclass(frozen=True)

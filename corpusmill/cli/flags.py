@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from corpusmill.cli.output import out
+from corpusmill.cli.output import nobody_reads, out
 
 Parameter = inspect.Parameter
-# What a shell shows of a program that SIGPIPE ended.
-BROKEN_PIPE = 141
 
 
 def spread(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,9 +52,7 @@ def with_globals(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(**given)
         except BrokenPipeError:
-            # Nobody reads on (`| head`): let nothing complain about it at exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(BROKEN_PIPE) from None
+            raise typer.Exit(nobody_reads()) from None
 
     own = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=parameter.default, annotation=hints.get(name, Any))

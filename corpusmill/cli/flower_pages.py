@@ -1,4 +1,4 @@
-"""Flower's application as we run it: every queue on the Broker page, and metrics behind the password too.
+"""Flower's application as we run it: every queue on the Broker page, jobs by their names, metrics behind the password.
 
 Flower 2.2 lists the queues that some live worker consumes; with no worker alive, which is when one looks, the queue
 that has grown is missing. And its /metrics is open whatever --basic_auth says.
@@ -6,6 +6,8 @@ that has grown is missing. And its /metrics is open whatever --basic_auth says.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from flower.api.tasks import GetQueueLengths
@@ -17,6 +19,8 @@ from flower.views.monitor import Metrics
 from tornado import web
 
 from corpusmill.app import make_app
+from corpusmill.errors import CorpusmillError
+from corpusmill.ledger import Ledger
 from corpusmill.settings import Settings
 
 
@@ -46,6 +50,35 @@ class GuardedMetrics(Metrics):  # type: ignore[misc]
         await super().get()
 
 
+class JobNames:
+    """Shows a shard's message as `j_7fk2qa shard 3`: the message itself has numbers only."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._names: dict[int, str] = {}
+
+    def __call__(self, task: Any) -> Any:
+        """The task as it is shown."""
+        found = re.search(r"'job_id': (\d+), 'shard_no': (\d+)", task.kwargs or "")
+        if found:
+            task.kwargs = f"{self._name(int(found[1]))} shard {found[2]}"
+        return task
+
+    def _name(self, job_id: int) -> str:
+        if job_id not in self._names:
+            try:
+                with Ledger.open(self._settings.database_url or "", create=False) as ledger:
+                    self._names[job_id] = ledger.job(job_id).public_id
+            except CorpusmillError:
+                return f"job {job_id}"
+        return self._names[job_id]
+
+
+def _function(names: JobNames) -> Callable[[Any], Any]:
+    # The option takes nothing else that can be called.
+    return lambda task: names(task)
+
+
 def application(settings: Settings, credentials: str, *, max_tasks: int) -> Any:
     """Flower over the broker of these settings, not yet listening; `credentials` are NAME:PASSWORD."""
     options.address = settings.flower.address
@@ -54,7 +87,10 @@ def application(settings: Settings, credentials: str, *, max_tasks: int) -> Any:
     options.read_only = True
     options.max_tasks = max_tasks
     options.persistent = False
-    options.tasks_columns = "name,uuid,state,kwargs,result,received,started,runtime,worker"
+    options.tasks_columns = "name,args,kwargs,state,result,received,started,runtime,worker,uuid"
+    options.format_task = _function(JobNames(settings))
+    # Workers send events anyway; it would ask the scheduler to report its ticks, thousands a day, as well.
+    options.enable_events = False
     app = Flower(capp=make_app(settings), options=options, **page_settings)
     ours = [("/broker", BrokerPage), ("/api/queues/length", QueueLengths), ("/metrics", GuardedMetrics)]
     app.add_handlers(r".*", [web.url(*page, name="broker" if page[0] == "/broker" else None) for page in ours])

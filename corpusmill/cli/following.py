@@ -56,10 +56,14 @@ def follow(job: Job, *, detach: bool = False, export_to: Path | None = None, for
     Returns:
         The exit code of the command.
     """
+    for note in job.notes:
+        out.note(note)
     if detach:
         return _left_alone(job)
     try:
         _watch(job)
+        if not job.wait_for_calls():
+            out.note("some calls are still under way; what they bring is saved when it comes")
     except KeyboardInterrupt:
         return _interrupted(job)
     _export(job, export_to, force=force)
@@ -105,7 +109,7 @@ def _export(job: Job, to: Path | None, *, force: bool) -> None:
 def _left_alone(job: Job) -> int:
     summary = job.summary()
     where = f" and writes {summary.out}" if summary.out else ""
-    out.summary(f"{job.id} goes on without this command ({summary.state}, {summary.items:,} items)")
+    out.summary(f"{job.id} is {summary.state} and needs no command to go on: {summary.items:,} items")
     out.summary(f"`corpusmill watch {job.id}`, or the same command again, follows it{where}; nothing is written before")
     out.result(summary.as_dict())
     return 0

@@ -83,6 +83,7 @@ def watch(
     with opened() as mill:
         found = mill.job(job)
         found.refuse_output(file, force=force)
+        found.write_to(file)
         found.start()
         return follow(found, export_to=file, force=force)
 

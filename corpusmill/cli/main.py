@@ -6,7 +6,6 @@ annotations; it returns None or its exit code, and raises `CorpusmillError` for 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import sys
@@ -21,7 +20,7 @@ from typer.main import get_command
 import corpusmill
 from corpusmill.cli.commands import COMMANDS, Command
 from corpusmill.cli.flags import set_globals, spread, with_globals
-from corpusmill.cli.output import out
+from corpusmill.cli.output import nobody_reads, out
 from corpusmill.errors import CorpusmillError, UsageError
 
 OUR_FAULT = 1
@@ -87,8 +86,10 @@ def cli() -> Any:
 def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point `corpusmill`: run the command line and leave with its exit code."""
     code = outcome(sys.argv[1:] if arguments is None else list(arguments))
-    with contextlib.suppress(BrokenPipeError):
+    try:
         sys.stdout.flush()
+    except BrokenPipeError:
+        code = nobody_reads()
     sys.exit(code)
 
 

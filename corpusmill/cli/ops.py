@@ -102,14 +102,18 @@ def scheduler() -> None:
 
 def _become(process: str) -> NoReturn:
     """Replace this process: signals and exit status are the worker's own, and no foreign module is in reach."""
+    from corpusmill.embedded.place import prepare
     from corpusmill.settings import Settings
 
-    if Settings.load().embedded:
+    settings = Settings.load()
+    if settings.embedded:
         raise UsageError(
             "a worker or scheduler of its own belongs to a fleet, and no broker and database are configured",
             where="on this machine alone the commands start what they need",
             next_step="corpusmill up  (or set CORPUSMILL_BROKER_URL and CORPUSMILL_DATABASE_URL)",
         )
+    # The journal lies there: it needs a disk whose locks hold.
+    prepare(settings)
     sys.stdout.flush()
     os.execve(sys.executable, _entry.child_command(process), _entry.clean_env())  # noqa: S606 - our own program
 
@@ -118,7 +122,8 @@ def migrate() -> None:
     """Bring the database to this version's schema; safe to run twice, and while workers run."""
     from corpusmill.embedded.place import prepare
     from corpusmill.ledger import migrate as bring_up
-    from corpusmill.settings import Settings, without_password
+    from corpusmill.settings import Settings
+    from corpusmill.urls import without_password
 
     settings = Settings.load()
     url = settings.database_url or prepare(settings).database_url

@@ -7,12 +7,16 @@ asked for and errors are printed. Commands use the one `out` of this module and 
 from __future__ import annotations
 
 import json as json_module
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from corpusmill.errors import CorpusmillError
+
+# What a shell shows of a program that SIGPIPE ended.
+_BROKEN_PIPE = 141
 
 
 @dataclass
@@ -67,6 +71,12 @@ class Output:
         self.trouble(error)
         what = {"what": error.what, "where": error.where, "next_step": error.next_step}
         self.result({"error": what, "exit_code": error.exit_code})
+
+
+def nobody_reads() -> int:
+    """Our reader has left (`| head`): let nothing complain about it, at exit either. Gives the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _BROKEN_PIPE
 
 
 out = Output()

@@ -102,7 +102,7 @@ def _money(job: Job, summary: Summary) -> str:
     text = usd(summary.usd)
     planned = job.planned_usd()
     if planned is not None and summary.usd is not None:
-        text += f" (at most {usd(planned)} planned)"
+        text += f" ({usd(planned)} planned)"
     if summary.unknown_usd:
         text += f"; up to {usd(summary.unknown_usd)} more for calls of unknown outcome"
     return text

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from corpusmill.tokens import Encoding
 
@@ -28,8 +28,7 @@ class Level(IntEnum):
     HEADING = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Atom:
+class Atom(NamedTuple):
     """Characters `start` to `end`, which count about `tokens`; `level` is that of its end.
 
     `white`: it is only white space, and so much of it that it is better left out.
@@ -42,16 +41,16 @@ class Atom:
     white: bool = False
 
 
-# A sentence's end with the white space after it; a full stop that needs no white space; the end of a line.
-# `++` and `*+` never give back what they took, and (?<!\s) tries each run of white space only once.
+# The end of a line; a sentence's end with white space after it; a full stop that needs none. One class of characters
+# first, so that the search skips from one of them to the next; `++` and `*+` never give back what they took.
 _BORDER = re.compile(
-    r"""[.!?…]["'”’)\]*_`]*+(?=\s)\s++ | [。！？｡]["”’）」』]*+\s*+ | (?<!\s)[^\S\n]*+\n\s*+""",  # noqa: RUF001
-    re.VERBOSE,
+    r"""[\n.!?…。！？｡](?:(?<=\n)\s*+|(?<=[.!?…])["'”’)\]*_`]*+(?=\s)\s++|(?<=[。！？｡])["”’）」』]*+\s*+)"""  # noqa: RUF001
 )
 # Characters of white space that may stand at either end of a chunk.
 _LONG_WHITE = 64
 _WORD_END = re.compile(r"\s++")
 _HEADING = re.compile(r"#{1,6} |=[= ]|\f")
+_HEADS = frozenset("#=\f")
 
 
 def atoms(text: str, start: int, *, room: int, encoding: Encoding) -> Iterator[Atom]:
@@ -93,11 +92,13 @@ def _borders(text: str, start: int) -> Iterator[tuple[int, Level, int]]:
 
 
 def _level_of_break(text: str, end: int, run: str) -> Level:
-    if _HEADING.match(text, end):
+    if text[end : end + 1] in _HEADS and _HEADING.match(text, end):
         return Level.HEADING
+    if len(run) == 1:
+        return Level.LINE
     if run.count("\n") > 1:
         return Level.PARAGRAPH
-    return Level.LINE if run[0].isspace() else Level.SENTENCE
+    return Level.LINE if run[0] == "\n" else Level.SENTENCE
 
 
 def finer(text: str, start: int, end: int, level: Level, *, room: int, encoding: Encoding) -> Iterator[Atom]:

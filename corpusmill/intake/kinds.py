@@ -19,7 +19,7 @@ TEXT_SUFFIXES = frozenset(
     """
     .txt .text .md .markdown .mdx .mkd .rst .adoc .asciidoc .org .tex .bib .wiki .mediawiki .textile .pod .log .srt .vtt
     .html .htm .xhtml .xml .xsl .xsd .dtd .rss .atom .css .scss .sass .less .svelte .vue .astro
-    .json .json5 .yaml .yml .toml .ini .cfg .conf .properties .env .editorconfig .graphql .proto .thrift .avsc
+    .json .json5 .yaml .yml .toml .ini .cfg .conf .properties .editorconfig .graphql .proto .thrift .avsc
     .py .pyi .pyx .pxd .ipy .js .mjs .cjs .jsx .ts .mts .cts .tsx .java .kt .kts .scala .groovy .gradle .clj .cljs .edn
     .c .h .cc .cpp .cxx .hh .hpp .hxx .inl .m .mm .cu .cuh .go .rs .zig .nim .d .swift .cs .fs .fsx .vb .dart
     .rb .erb .rake .gemspec .php .pl .pm .t .lua .tcl .r .rmd .qmd .jl .ex .exs .erl .hrl .hs .lhs .ml .mli .elm

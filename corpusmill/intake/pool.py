@@ -4,7 +4,7 @@ Own processes over pipes, not `multiprocessing`: a producer may be a plain scrip
 would run again, or a task in a Celery worker, whose processes may have no children of that kind. Threads gave 1.5
 times one core's speed on two cores, since only the encoding leaves the interpreter lock; processes give 1.9.
 
-Two, whatever the number of cores: each holds about 100 MB of ranks, and intake promises to stay below 300 MB.
+Two, whatever the number of cores: each is 75 MB, mostly ranks, and intake promises to stay below 300 MB.
 """
 
 from __future__ import annotations

@@ -30,7 +30,12 @@ def claim(conn: Connection, ref: ShardRef, *, worker_id: str, lease_s: float, ho
     shard = shards.lock(conn, [ref]).get(ref)
     job = conn.execute(select(table_of(Job)).where(Job.id == ref.job_id)).one_or_none()
     now = read_clock(conn)
-    if shard is None or job is None or not _is_free(shard, now) or not _is_for(job, holds):
+    if shard is None or job is None or not _is_free(shard, now):
+        return None
+    if not _is_for(job, holds):
+        # The wake-up is used up. The next tick sends another: in a mixed fleet, until a worker with the key takes it.
+        shard.sent_at = None
+        shards.save(conn, [shard])
         return None
     given_back = shard.reserved
     _own(shard, worker_id, now, lease_s)

@@ -182,8 +182,9 @@ def _settle_leases(this: _Commit, lease_s: float) -> list[ShardRef]:
         if batch.renew:
             shard.lease_until = this.now.lease_s + lease_s
         if ref in batch.closing and shard.complete:
+            if not shard.done:  # a border set meanwhile may have closed it
+                closed_now.append(ref)
             shard.close()
-            closed_now.append(ref)
         elif ref in batch.closing or ref in batch.releasing:
             delay_s = batch.releasing.get(ref, 0)
             shard.let_go(not_before=this.now.lease_s + delay_s if delay_s > 0 else None)

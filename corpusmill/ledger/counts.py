@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from corpusmill.ledger.models import Item, Job, Result, Shard, Usage
+from corpusmill.ledger.models import Job, Result, Shard, Usage
 from corpusmill.ledger.records import Counts
 
 _SUMMED = (
@@ -105,5 +105,5 @@ def max_output(conn: Connection, job_id: int) -> int | None:
 
 
 def input_tokens(conn: Connection, job_id: int) -> int:
-    """All input tokens of the job's items, as counted at intake. One pass over the items."""
-    return int(conn.execute(select(func.sum(Item.tokens)).where(Item.job_id == job_id)).scalar_one() or 0)
+    """All input tokens of the job's items, as counted at intake."""
+    return conn.execute(select(Job.input_tokens).where(Job.id == job_id)).scalar_one()

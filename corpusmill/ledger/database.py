@@ -35,7 +35,9 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -65536",
+    # KiB a connection. Four times as much saves 5 % of the CPU of commits into a ledger of 150,000 answers, but lets a
+    # process grow with its job.
+    "PRAGMA cache_size = -16384",
     "PRAGMA journal_size_limit = 67108864",
 )
 

@@ -61,6 +61,7 @@ def _row(new: NewJob, collection_id: int, made_at: float) -> dict[str, object]:
         "shard_size": new.shard_size,
         "items": 0,
         "documents": 0,
+        "input_tokens": 0,
         "shards_open": 0,
         "budget_usd": money.checked(new.budget_usd),
         "set_aside": Decimal(0),

@@ -165,7 +165,7 @@ class Ledger:
         return self._db.read(counts.max_output, job_id)
 
     def input_tokens(self, job_id: int) -> int:
-        """All input tokens of the job's items, as counted at intake. One pass over the items."""
+        """All input tokens of the job's items, as counted at intake."""
         return self._db.read(counts.input_tokens, job_id)
 
     def results(

@@ -41,7 +41,11 @@ def load(conn: Connection, job_id: int, items: Sequence[NewItem], *, after: int)
     copy_in(conn, Result, failures)
     _grow_shards(conn, job, len(items), failures)
     total = int(job.items) + len(items)
-    counted = {"items": total, "documents": job.documents + len(documents)}
+    counted = {
+        "items": total,
+        "documents": job.documents + len(documents),
+        "input_tokens": job.input_tokens + sum(item.tokens for item in items),
+    }
     conn.execute(update(Job).where(Job.id == job_id).values(**counted))
     return total
 

@@ -95,9 +95,9 @@ class Chunk(Base):
 class Job(Base):
     """One request for work. `key` makes it one job however often it is asked for.
 
-    `items` grows while loading. `shards_open` are shards that still have something to do before the job is finished
-    or `first` is reached. `set_aside` is what a budget has to cover: spent, unknown and reserved; kept only for a job
-    that has one.
+    `items`, `documents` and `input_tokens` grow while loading. `shards_open` are shards that still have something to
+    do before the job is finished or `first` is reached. `set_aside` is what a budget has to cover: spent, unknown and
+    reserved; kept only for a job that has one.
     """
 
     __tablename__ = "jobs"
@@ -123,6 +123,7 @@ class Job(Base):
     shard_size: Mapped[int]
     items: Mapped[int] = mapped_column(BigInteger)
     documents: Mapped[int] = mapped_column(BigInteger)
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
     shards_open: Mapped[int]
     budget_usd: Mapped[Decimal | None]
     set_aside: Mapped[Decimal]

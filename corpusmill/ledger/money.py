@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import shards
+from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Job, Shard
 from corpusmill.ledger.records import Reservation, ShardRef
 from corpusmill.ledger.types import rounded
@@ -44,12 +45,33 @@ def reserve(conn: Connection, ref: ShardRef, fence: int, usd: Decimal) -> Reserv
     job = conn.execute(select(Job.budget_usd, Job.set_aside).where(Job.id == ref.job_id).with_for_update()).one()
     if job.budget_usd is None:
         return "ok"
-    if job.set_aside + usd > job.budget_usd:
-        return "wait" if job.set_aside - _reserved(conn, ref.job_id) + usd <= job.budget_usd else "over"
+    aside = job.set_aside
+    if aside + usd > job.budget_usd:
+        aside -= _take_back(conn, ref)
+    if aside + usd > job.budget_usd:
+        return "wait" if aside - _reserved(conn, ref.job_id) + usd <= job.budget_usd else "over"
     shard.reserved += usd
     shards.save(conn, [shard])
     adjust(conn, {ref.job_id: usd})
     return "ok"
+
+
+def _take_back(conn: Connection, asking: ShardRef) -> Decimal:
+    """Free what other shards of the job that have no living owner still hold; return how much.
+
+    A claim frees it too, but nobody may get to claim them: all slots can be waiting for this very money. Shards that
+    others have locked are skipped: we hold the job's lock already, which comes after theirs.
+    """
+    over = or_(Shard.owner.is_(None), Shard.lease_until <= read_clock(conn).lease_s)
+    others = (Shard.job_id == asking.job_id, Shard.shard_no != asking.shard_no)
+    dead = (*others, Shard.reserved > 0, over)
+    rows = conn.execute(select(Shard.shard_no, Shard.reserved).where(*dead).with_for_update(skip_locked=True)).all()
+    freed = sum((row.reserved for row in rows), Decimal(0))
+    if rows:
+        numbers = [row.shard_no for row in rows]
+        conn.execute(update(Shard).where(*others, Shard.shard_no.in_(numbers)).values(reserved=0))
+        adjust(conn, {asking.job_id: -freed})
+    return freed
 
 
 def _reserved(conn: Connection, job_id: int) -> Decimal:

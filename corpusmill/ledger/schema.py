@@ -6,7 +6,7 @@ import secrets
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, inspect, select, text, update
+from sqlalchemy import Connection, delete, inspect, or_, select, text, update
 
 from corpusmill.errors import CorpusmillError, UsageError
 from corpusmill.ledger import money, trouble
@@ -118,7 +118,9 @@ def _boot_of_leases(conn: Connection) -> str:
 
 def _forget_leases(conn: Connection) -> None:
     """After a restart of the machine: its clock began anew, and whoever held a lease is gone."""
-    conn.execute(update(Shard).values(owner=None, lease_until=None, sent_at=None, not_before=None, reserved=Decimal(0)))
+    marked = or_(*(column.is_not(None) for column in (Shard.owner, Shard.sent_at, Shard.not_before)))
+    idle = {"owner": None, "lease_until": None, "sent_at": None, "not_before": None, "reserved": Decimal(0)}
+    conn.execute(update(Shard).where(marked).values(**idle))
     for job_id in conn.execute(select(Job.id).where(Job.budget_usd.is_not(None))).scalars().all():
         money.recount(conn, job_id)
     conn.execute(delete(InFlight))

@@ -19,6 +19,9 @@ _AWAY: Final = ("08", "57P", "53", "25006", "28", "3D000")
 # SQLite's primary result codes
 _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_READONLY, _SQLITE_IOERR, _SQLITE_FULL, _SQLITE_CANTOPEN = 5, 6, 8, 10, 13, 14
 
+_REACH_POSTGRES = "start it or correct CORPUSMILL_DATABASE_URL, then run the same command again"
+_REACH_SQLITE = "see that the file can be written and that nothing else locks it, then run the same command again"
+
 
 def may_be_tried_again(error: DBAPIError) -> bool:
     """Whether the database undid the transaction in favour of another one and asks to run it again."""
@@ -37,7 +40,7 @@ def told(error: DBAPIError, url: URL) -> CorpusmillError:
         return Unavailable(
             f"the ledger's database cannot be used: {_first_line(error, url)}",
             where=place(url),
-            next_step="start it or correct CORPUSMILL_DATABASE_URL, then run the same command again",
+            next_step=_REACH_SQLITE if url.get_backend_name() == "sqlite" else _REACH_POSTGRES,
         )
     return CorpusmillError(
         f"the ledger's database refused a statement: {_shape(error)}",

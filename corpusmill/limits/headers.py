@@ -11,10 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
-PREFIX = "x-ratelimit-"
-REQUESTS = ("requests", "project-requests", "requests-minute")
-TOKENS = ("tokens", "project-tokens", "tokens-minute")
+
+class Names(NamedTuple):
+    """The headers that speak of one limit."""
+
+    limit: str
+    remaining: str
+    reset: str
+
+
+def _names(*whose: str) -> tuple[Names, ...]:
+    return tuple(Names(*(f"x-ratelimit-{what}-{each}" for what in Names._fields)) for each in whose)
+
+
+REQUESTS = _names("requests", "project-requests", "requests-minute")
+TOKENS = _names("tokens", "project-tokens", "tokens-minute")
 DAY_S = 86_400
 LARGEST = 10**12  # more than any endpoint grants: garbage
 
@@ -35,15 +49,13 @@ class Told:
 
 
 def told_by(headers: Mapping[str, str]) -> Told:
-    """Read the limits from a reply's headers; names in any case."""
-    ours = {name.lower()[len(PREFIX) :]: value for name, value in headers.items() if name[:12].lower() == PREFIX}
-    if not ours:
-        return Told()
-    rpm, requests_left = _lowest(ours, REQUESTS)
-    tpm, tokens_left = _lowest(ours, TOKENS)
+    """Read the limits from a reply's headers, in a mapping that finds them in any case, as HTTP libraries have it."""
+    rpm, requests_left = _lowest(headers, REQUESTS)
+    tpm, tokens_left = _lowest(headers, TOKENS)
     return Told(rpm, tpm, requests_left, tokens_left)
 
 
+@lru_cache(maxsize=1024)  # every reply has some, and mostly the same ones
 def duration_s(text: str) -> float | None:
     """Seconds of a Go duration (`1s`, `6m0s`, `86ms`, `1h2m3.5s`) or of a plain number; None for anything else."""
     text = text.strip()
@@ -54,18 +66,18 @@ def duration_s(text: str) -> float | None:
     return sum(float(number) * SECONDS[unit] for number, unit in PART.findall(text))
 
 
-def _lowest(ours: Mapping[str, str], names: tuple[str, ...]) -> tuple[int | None, int | None]:
+def _lowest(headers: Mapping[str, str], names: tuple[Names, ...]) -> tuple[int | None, int | None]:
     """The lowest limit, and what is left, of those headers that speak of a minute."""
-    readings = [reading for name in names if (reading := _minute(ours, name)) is not None]
+    readings = [reading for each in names if (reading := _minute(headers, each)) is not None]
     left = [remaining for _, remaining in readings if remaining is not None]
     return min((limit for limit, _ in readings), default=None), min(left, default=None)
 
 
-def _minute(ours: Mapping[str, str], name: str) -> tuple[int, int | None] | None:
-    limit, remaining = _count(ours.get(f"limit-{name}")), _count(ours.get(f"remaining-{name}"))
+def _minute(headers: Mapping[str, str], names: Names) -> tuple[int, int | None] | None:
+    limit = _count(headers.get(names.limit))
     if not limit:  # 0 and -1 are Azure's "unknown"; what is left then means nothing either
         return None
-    reset_s = duration_s(ours.get(f"reset-{name}", ""))
+    remaining, reset_s = _count(headers.get(names.remaining)), duration_s(headers.get(names.reset, ""))
     return None if _is_daily(limit, remaining, reset_s) else (limit, remaining)
 
 

@@ -106,12 +106,14 @@ class AsyncJob:
 
     async def wait(self, timeout_s: float | None = None) -> Summary:
         """As `Job.wait`; cancelled, it stops waiting and the job goes on."""
+        await asyncio.to_thread(self._job.start)
         deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         looks = self._job.looks()
         async for look in _in_threads(looks, at_once=1):
             late = deadline is not None and asyncio.get_running_loop().time() > deadline
             if late and not look.over:
                 raise TimeoutError(f"{self.id} was not over after {timeout_s} s")
+        await asyncio.to_thread(self._job.wait_for_calls)
         return await self.summary()
 
     def results(self) -> AsyncIterator[Result]:

@@ -40,6 +40,11 @@ class Corpus:
         return self.scan.notes
 
     @property
+    def files(self) -> list[Path]:
+        """The files that are read."""
+        return [file.path for file in self.scan.files]
+
+    @property
     def digest(self) -> bytes:
         """Over all files, by name and bytes: what the job key needs."""
         return intake.digests_key(self.scan)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import JobView
 from corpusmill.mill.ask import NO_CAP, Terms
+from corpusmill.mill.pricing import refuse_budget
 
 
 def go_on(ledger: Ledger, job: JobView, terms: Terms, *, fingerprint: str, note: Callable[[str], None]) -> None:
@@ -22,7 +23,9 @@ def go_on(ledger: Ledger, job: JobView, terms: Terms, *, fingerprint: str, note:
     """
     bind(ledger, job, fingerprint)
     if terms.budget_usd is not None:
-        ledger.set_budget(job.id, uncapped(terms.budget_usd))
+        budget = uncapped(terms.budget_usd)
+        refuse_budget(budget, job.model, priced=job.price_card is not None)
+        ledger.set_budget(job.id, budget)
     if terms.retry_failed and ledger.counts(job.id).failed:
         ledger.reopen_failed(job.id)
         job = ledger.job(job.id)

@@ -17,10 +17,11 @@ from corpusmill.mill import outputs
 from corpusmill.mill.estimate import overhead_tokens, usd_of
 from corpusmill.mill.going_on import bind, uncapped
 from corpusmill.mill.place import Place
+from corpusmill.mill.pricing import refuse_budget
 from corpusmill.mill.results import Failure, Result, failure_of, result_of
 from corpusmill.mill.specs import output_cap
 from corpusmill.mill.summary import Summary, summary_of
-from corpusmill.mill.watching import Look, looks
+from corpusmill.mill.watching import Look, looks, wait_for_calls
 from corpusmill.prices import PriceCard
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Job:
         if requests_before is None:
             requests_before = place.ledger.counts(view.id).requests
         self._requests_before = requests_before
+        self._viewing = False
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"
@@ -68,15 +70,17 @@ class Job:
         return looks(self._place, self._number)
 
     def wait(self, timeout_s: float | None = None) -> Summary:
-        """Wait until the job does not go on by itself; the summary says how it ended.
+        """Wait until the job does not go on by itself; the summary says how it ended. A waiter is a viewer.
 
         Raises:
             TimeoutError: it was not over after `timeout_s` seconds; it goes on.
         """
+        self.start()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for look in self.looks():
             if deadline is not None and look.at_s > deadline and not look.over:
                 raise TimeoutError(f"{self.id} was not over after {timeout_s} s")
+        self.wait_for_calls()
         return self.summary()
 
     @property
@@ -89,6 +93,11 @@ class Job:
     def pauses_when_left(self) -> bool:
         """Whether the job pauses when its last viewer leaves: without a fleet, unless it was ever detached."""
         return self._place.settings.embedded and not self.view.detached
+
+    @property
+    def notes(self) -> list[str]:
+        """What is set here and not heeded by the machinery that runs already."""
+        return self._place.notes
 
     @property
     def embedded_log(self) -> Path | None:
@@ -131,6 +140,10 @@ class Job:
             tier=view.spec.options.get("service_tier"),
         )
 
+    def wait_for_calls(self) -> bool:
+        """Wait until what is in flight of a job that is over is written; False when that takes too long."""
+        return wait_for_calls(self._place, self._number, self._place.settings.timeout_s)
+
     def results(self) -> Iterator[Result]:
         """The answers so far, in source order, streamed; items that failed or are open are left out."""
         return map(result_of, self._place.ledger.results(self._number))
@@ -152,15 +165,20 @@ class Job:
         if view.state not in ("queued", "running"):
             return
         self._place.join(self._providers(view))
-        self._place.attach(self._number)
+        if not self._viewing:
+            self._viewing = True
+            self._place.attach(self._number)
         self._place.feed()
 
     def _providers(self, view: JobView) -> list[str]:
-        """The provider whose key the supervisor needs; none when this process does not know it."""
-        return [view.provider] if view.provider in self._place.settings.providers else []
+        """The provider whose key the supervisor needs; none where it is not known, or known by another address."""
+        settings = self._place.settings
+        known = view.provider in settings.providers and settings.endpoint(view.provider) == view.endpoint
+        return [view.provider] if known else []
 
     def leave(self) -> None:
         """Stop being a viewer: without a fleet, the last one's leaving pauses a job that was never detached."""
+        self._viewing = False
         self._place.detach(self._number)
 
     def resume(self, *, budget_usd: Decimal | None = None, detach: bool = False) -> None:
@@ -175,7 +193,10 @@ class Job:
             ledger.set_detached(self._number, True)
         if self._providers(view):
             bind(ledger, view, self._place.settings.lane(view.provider, ledger.salt())[1])
-        ledger.resume(self._number, budget=... if budget_usd is None else uncapped(budget_usd))
+        budget = ... if budget_usd is None else uncapped(budget_usd)
+        if budget is not ...:
+            refuse_budget(budget, view.model, priced=view.price_card is not None)
+        ledger.resume(self._number, budget=budget)
         self.start()
 
     def pause(self) -> None:
@@ -209,9 +230,15 @@ class Job:
             errors_out=errors,
             ready=lambda place, digest: ledger.remember_output(view.id, str(place), digest),
         )
-        if view.out != str(path):
+        if view.out is None:
             ledger.set_out(view.id, str(path))
         return written.paths
+
+    def write_to(self, out: Path | None) -> None:
+        """Let this be the job's output from now on; None leaves it as it is."""
+        path = _path(out)
+        if path is not None and str(path) != self.view.out:
+            self._place.ledger.set_out(self._number, str(path))
 
     def refuse_output(self, out: Path | None, errors_out: Path | None = None, *, force: bool = False) -> None:
         """Make sure that the output can be written, before anything is waited or paid for.

@@ -6,7 +6,7 @@ The ledger remembers the digest of what a job wrote to each path; a file that st
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from corpusmill.errors import OutputExists, UsageError
@@ -27,6 +27,18 @@ def refuse(paths: Sequence[Path], remembered: Remembered, *, force: bool) -> Non
         _refuse_unwritable(path)
         if path.exists() and not force and remembered(str(path)) != digest(path):
             raise OutputExists(str(path))
+
+
+def refuse_sources(paths: Sequence[Path], sources: Iterable[Path]) -> None:
+    """Make sure that no output takes the place of a source, whatever `--force` says.
+
+    Raises:
+        UsageError: one would.
+    """
+    read = {os.path.realpath(source) for source in sources}
+    for path in paths:
+        if os.path.realpath(path) in read:
+            raise UsageError(f"{path} is a source of this job", where=str(path), next_step="choose another --out")
 
 
 def _refuse_unwritable(path: Path) -> None:

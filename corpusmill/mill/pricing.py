@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 
+from corpusmill.errors import UsageError
 from corpusmill.prices import PriceCard
 from corpusmill.settings import Settings
 
@@ -24,6 +26,19 @@ def card_for_model(settings: Settings, provider: str, model: str) -> PriceCard |
     from corpusmill.price_book import card_for
 
     return card_for(model, base_url_of(settings, provider), settings.prices)
+
+
+def refuse_budget(budget_usd: Decimal | None, model: str, *, priced: bool) -> None:
+    """Refuse a budget that nothing could be reckoned against.
+
+    Raises:
+        UsageError: there is a budget and the model has no price.
+    """
+    if budget_usd is not None and not priced:
+        raise UsageError(
+            f"{model} has no known price, so a budget cannot be kept",
+            next_step="give its price in the file that CORPUSMILL_PRICES names, or leave out --budget",
+        )
 
 
 def base_url_of(settings: Settings, provider: str) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
+from pathlib import Path
 
 from corpusmill import export, intake
 from corpusmill.errors import SourceError, UsageError
@@ -57,6 +59,7 @@ class _Submission:
         self._terms = ask.terms
         self._ledger = place.ledger
         self._provider, _ = place.settings.provider(ask.terms.provider)
+        self._items: Iterator[NewItem] | None = None
         self._cache = place.settings.cache if ask.terms.cache is None else ask.terms.cache
 
     def run(self) -> Submitted:
@@ -67,7 +70,7 @@ class _Submission:
             corpus.spec, self._ask.shape, cache=self._cache, sources=corpus.digest, chunker=intake.CHUNKER_VERSION
         )
         existing = self._ledger.job_by_key(key)
-        self._refuse_outputs(existing)
+        self._refuse_outputs(existing, corpus)
         job, created = (existing, False) if existing else self._new(corpus, key)
         before = 0 if created else self._ledger.counts(job.id).requests
         if job.committed_at is None:
@@ -79,30 +82,31 @@ class _Submission:
             go_on(self._ledger, job, self._terms, fingerprint=self._lane()[1], note=self._listener.note)
         return Submitted(self._ledger.job(job.id), created, before)
 
-    def _refuse_outputs(self, existing: JobView | None) -> None:
-        out = self._terms.out
+    def _refuse_outputs(self, existing: JobView | None, corpus: Corpus) -> None:
+        out = self._terms.out or (Path(existing.out) if existing and existing.out else None)
         if out is None:
+            if self._terms.errors_out is not None:
+                raise UsageError("--errors without --out: nothing would be written", next_step="add --out FILE.jsonl")
             return
         paths = export.targets(self._ask.kind, out, self._terms.errors_out)
 
         def remembered(path: str) -> str | None:
             return self._ledger.output_digest(existing.id, path) if existing else None
 
+        outputs.refuse_sources(paths, corpus.files)
         outputs.refuse(paths, remembered, force=self._terms.force)
 
     def _new(self, corpus: Corpus, key: bytes) -> tuple[JobView, bool]:
         for note in corpus.validate():
             self._listener.note(note)
-        if next(corpus.items(), None) is None:
+        self._items = self._read(corpus, key)
+        if (first := next(self._items, None)) is None:
             raise SourceError(
                 "there is no text in the sources", path=str(self._ask.sources[0]), next_step="check what they hold"
             )
+        self._items = chain([first], self._items)
         card = pricing.card_of(self._place.settings, self._provider, corpus.models)
-        if card is None and self._budget() is not None:
-            raise UsageError(
-                f"{corpus.spec.model} has no known price, so a budget cannot be kept",
-                next_step="give its price in the file that CORPUSMILL_PRICES names, or leave out --budget",
-            )
+        pricing.refuse_budget(self._budget(), corpus.spec.model, priced=card is not None)
         return self._ledger.submit(self._new_job(corpus.spec, key, card.as_json() if card else None))
 
     def _new_job(self, spec: JobSpec, key: bytes, card: dict[str, object] | None) -> NewJob:
@@ -126,15 +130,21 @@ class _Submission:
         )
 
     def _load(self, job: JobView, corpus: Corpus, key: bytes) -> JobView:
-        items: Iterator[NewItem] = corpus.items() if self._cache else corpus.private_items(key)
-        load(self._ledger, job.id, items, self._listener.loading)
+        load(self._ledger, job.id, self._items or self._read(corpus, key), self._listener.loading)
         return self._ledger.commit_job(job.id)
+
+    def _read(self, corpus: Corpus, key: bytes) -> Iterator[NewItem]:
+        return corpus.items() if self._cache else corpus.private_items(key)
 
     def _remember(self, job: JobView) -> None:
         """What may change from one command to the next without making another job."""
         terms = self._terms
         if terms.out is not None and job.out != str(terms.out):
             self._ledger.set_out(job.id, str(terms.out))
+        if terms.priority not in ("normal", job.priority):
+            self._ledger.set_priority(job.id, terms.priority)
+        if terms.labels and terms.labels != job.labels:
+            self._listener.note(f"{job.public_id} keeps the labels it was made with")
         if terms.errors_out is not None and job.errors_out != str(terms.errors_out):
             self._ledger.set_errors_out(job.id, str(terms.errors_out))
         if terms.name is not None and job.name != terms.name:

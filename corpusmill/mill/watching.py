@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from corpusmill.errors import Unavailable
+from corpusmill.errors import Unavailable, UsageError
 from corpusmill.ledger.records import Counts, JobView
 from corpusmill.mill.place import Place
 from corpusmill.mill.summary import FINISHED_STATES
@@ -17,6 +17,7 @@ _LOOK_S = 0.5
 # A database that restarts is waited for; one that is gone is told.
 _DATABASE_AWAY_S = 60.0
 _SERVED_EVERY_S = 2.0
+_LOADER_GONE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,16 @@ def looks(place: Place, job_id: int) -> Iterator[Look]:
     """Look at the job until it is over; the last look shows its end. At most two a second.
 
     Raises:
+        UsageError: the command that loads it is gone.
         Unavailable: the database was away for a minute, or `corpusmill down` stopped the machinery.
     """
-    pause_s, workers = _FIRST_LOOK_S, _Served(place)
+    pause_s, workers, loader = _FIRST_LOOK_S, _Served(place), _Loader()
     while True:
         look = _patient_look(place, job_id, workers)
         yield look
         if look.over:
             return
+        loader.check(look)
         if not place.keep():
             raise Unavailable(
                 "the machinery that runs the job was stopped",
@@ -54,6 +57,39 @@ def looks(place: Place, job_id: int) -> Iterator[Look]:
             )
         time.sleep(pause_s)
         pause_s = min(_LOOK_S, pause_s * 1.5)
+
+
+def wait_for_calls(place: Place, job_id: int, within_s: float) -> bool:
+    """Wait until no worker holds a shard of a job that is over: what was in flight is written then.
+
+    Returns:
+        False: some worker still held one after `within_s` seconds; what it has paid for is written later.
+    """
+    deadline = time.monotonic() + within_s
+    while place.ledger.held(job_id):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_FIRST_LOOK_S)
+    return True
+
+
+class _Loader:
+    """Whether somebody still loads a job that is loading."""
+
+    def __init__(self) -> None:
+        self._items, self._grew_s = -1, 0.0
+
+    def check(self, look: Look) -> None:
+        if look.job.state != "loading":
+            return
+        if look.counts.items != self._items:
+            self._items, self._grew_s = look.counts.items, look.at_s
+        if look.at_s - self._grew_s > _LOADER_GONE_S:
+            raise UsageError(
+                f"{look.job.public_id} is not loaded whole, and nobody loads it any more",
+                where=f"{look.counts.items:,} items are in the ledger; nothing was sent",
+                next_step="run the command that made it again: it goes on where the loading stopped",
+            )
 
 
 class _Served:

@@ -105,6 +105,7 @@ def _jobs() -> None:
         sa.Column("shard_size", sa.Integer(), nullable=False),
         sa.Column("items", sa.BigInteger(), nullable=False),
         sa.Column("documents", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
         sa.Column("shards_open", sa.Integer(), nullable=False),
         sa.Column("budget_usd", sa.BigInteger(), nullable=True),
         sa.Column("set_aside", sa.BigInteger(), nullable=False),

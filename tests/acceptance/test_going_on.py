@@ -24,10 +24,10 @@ def started(endpoint: Simulator, requests: int = 1) -> None:
 
 def test_ctrl_c_pauses_says_how_to_go_on_and_loses_nothing(shell: Shell, simulator: StartSimulator) -> None:
     endpoint = shell.connect(simulator())
-    notes(shell, 40)
+    notes(shell, 30)
 
-    # Four a second: the job is in its middle when it is stopped.
-    process = shell.start(*ASK, "--out", "x.jsonl", env={"CORPUSMILL_LIMITS__RPM": "240"})
+    # Five a second: the job is in its middle when it is stopped.
+    process = shell.start(*ASK, "--out", "x.jsonl", env={"CORPUSMILL_LIMITS__RPM": "300"})
     started(endpoint, 4)
     stopped = shell.interrupt(process)
 
@@ -38,9 +38,9 @@ def test_ctrl_c_pauses_says_how_to_go_on_and_loses_nothing(shell: Shell, simulat
     assert not (shell.folder / "x.jsonl").exists()
 
     resumed = shell.ok("resume", job["job"])
-    assert (resumed["state"], resumed["succeeded"]) == ("finished", 40)
-    assert len(shell.lines("x.jsonl")) == 40
-    assert endpoint.stats()["paid_inputs"] == 40
+    assert (resumed["state"], resumed["succeeded"]) == ("finished", 30)
+    assert len(shell.lines("x.jsonl")) == 30
+    assert endpoint.stats()["paid_inputs"] == 30
     assert endpoint.stats()["duplicates_paid"] == 0
 
 
@@ -122,6 +122,7 @@ def test_a_budget_for_an_unpriced_model_is_refused(shell: Shell, simulator: Star
     assert endpoint.stats()["requests"] == 0
     free = shell.ok("complete", "docs", "--prompt", "Say", "--model", "nobody-prices-this")
     assert free["usd"] is None
+    assert shell.run("resume", free["job"], "--budget", 1).code == 2
 
 
 def test_a_detached_job_goes_on_and_watch_writes_its_output(shell: Shell, simulator: StartSimulator) -> None:

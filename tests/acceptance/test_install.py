@@ -12,7 +12,6 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ import pytest
 from corpusmill import _entry
 from tests.fixtures.simulator import StartSimulator
 
+pytestmark = pytest.mark.xdist_group("install")
 ROOT = Path(__file__).parents[2]
 NAMES = ("tasks", "workers", "scheduler", "migrations")
 Kind = Literal["wheel", "editable"]
@@ -81,15 +81,15 @@ class Installed:
         return run(command, *arguments, cwd=self.hostile, PYTHONPATH=".", **environment).stdout
 
 
-@pytest.fixture(params=["wheel", "editable"])
-def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installed]:
-    made = Installed(tmp_path)
+@pytest.fixture(scope="module", params=["wheel", "editable"])
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    made = Installed(tmp_path_factory.mktemp(request.param))
     if request.param == "wheel":
         made.install(request.getfixturevalue("wheel"))
     else:
         made.install("--editable", ROOT)
     made.surround()
-    yield made
+    return made
 
 
 def test_the_wheel_brings_one_top_level_name_and_all_that_it_needs_but_no_tests(wheel: Path) -> None:
@@ -141,8 +141,10 @@ def test_the_foreign_modules_would_have_been_found_first(installed: Installed) -
     installed.imported.unlink()
     run(python, "-P", "-c", "import tasks, workers, scheduler, migrations", cwd=installed.folder)
     assert {Path(line).parents[1] for line in installed.imported.read_text().splitlines()} == {installed.packages}
+    installed.imported.unlink()
 
 
+@pytest.mark.parametrize("installed", ["wheel"], indirect=True)
 def test_a_fleets_processes_come_up_among_them(
     installed: Installed, valkey_url: str, simulator: StartSimulator, tmp_path: Path
 ) -> None:
@@ -168,7 +170,7 @@ def test_a_fleets_processes_come_up_among_them(
     ]
     try:
         (installed.hostile / "notes.md").write_text("The one thing to know.\n")
-        arguments = ("embed", "notes.md", "--model", "text-embedding-3-small", "--out", "out.jsonl", "--json")
+        arguments = ("embed", "notes.md", "--model", "text-embedding-3-small", "--out", "vectors.jsonl", "--json")
         said = installed.corpusmill(*arguments, **environment)
     finally:
         for process in started:

@@ -83,6 +83,13 @@ def test_waiting_ends_in_time_and_the_job_goes_on(mill: Mill, simulator: StartSi
         assert job.wait(timeout_s=30).state == "finished"
 
 
+def test_a_detached_job_is_collected_by_another_mill(settings: Settings, endpoint: Simulator) -> None:
+    with Mill(settings) as submitting:
+        job_id = submitting.complete(texts=["Collect me."], prompt="Say", model="m", detach=True).id
+    with Mill(settings) as collecting:
+        assert collecting.job(job_id).wait(timeout_s=30).succeeded == 1
+
+
 def test_mistakes_are_corpusmills_errors(mill: Mill, tmp_path: Path) -> None:
     with pytest.raises(CorpusmillError, match="nowhere"):
         mill.embed(tmp_path / "nowhere", model=MODEL)

@@ -95,7 +95,8 @@ def test_a_wrong_key_stops_at_once_and_a_corrected_one_goes_on(shell: Shell, sim
 
 
 def test_an_endpoint_that_is_down_exits_69_and_uses_up_no_attempt(shell: Shell, simulator: StartSimulator) -> None:
-    shell.write("docs/a.md", "Words.")
+    for number in range(12):
+        shell.write(f"docs/{number}.md", f"Words {number}.")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,10 +104,10 @@ def test_an_endpoint_that_is_down_exits_69_and_uses_up_no_attempt(shell: Shell, 
     done = shell.run(*ASK, "--json", env=environment)
     told(done, 69, f"127.0.0.1:{port}", "corpusmill resume")
     assert (done.object["state"], done.object["reason"]) == ("paused", "endpoint")
-    assert (done.object["failed"], done.object["open"]) == (0, 1)
+    assert (done.object["failed"], done.object["open"]) == (0, 12)
 
     simulator(port=port)
-    assert shell.ok(*ASK, env=environment)["succeeded"] == 1
+    assert shell.ok(*ASK, env=environment)["succeeded"] == 12
 
 
 def test_a_model_that_does_not_exist_stops_the_job(shell: Shell, simulator: StartSimulator) -> None:

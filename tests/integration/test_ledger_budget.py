@@ -64,6 +64,16 @@ def test_what_a_shard_did_not_spend_comes_back_when_it_is_closed_released_or_los
     assert accounts(ledger, job.id) == (spent, spent)
 
 
+def test_money_that_dead_owners_hold_is_free_without_their_shards_being_claimed(ledger: Ledger) -> None:
+    job = jobs.submit(ledger, "abcdefghi", budget_usd=ONE)
+    dead, living = jobs.claim(ledger, job, 0), jobs.claim(ledger, job, 1, worker="w2")
+    ledger.reserve(dead.ref, dead.fence, ONE)
+    assert ledger.reserve(living.ref, living.fence, ONE) == "wait"
+    lapse(ledger, dead.ref)
+    assert ledger.reserve(living.ref, living.fence, ONE) == "ok"
+    assert accounts(ledger, job.id) == (ONE, ONE)
+
+
 def test_a_purse_may_be_given_back_early(ledger: Ledger) -> None:
     job = jobs.submit(ledger, "abc", budget_usd=ONE)
     claimed = jobs.claim(ledger, job, 0)

@@ -147,6 +147,19 @@ def test_a_border_lifted_under_a_running_worker_leaves_the_rest_to_the_next(ledg
     assert [item.item_no for item in jobs.claim(ledger, job, 0, worker="w2").items] == [2]
 
 
+def test_a_shard_that_a_border_closed_under_its_worker_is_not_counted_as_closed_again(ledger: Ledger) -> None:
+    job = jobs.submit(ledger, "abcdefghi")
+    behind = jobs.claim(ledger, job, 2)
+    ledger.set_first(job.id, 3)
+    assert jobs.commit(ledger, jobs.paid(behind, closing=[behind.ref])).closed == {behind.ref}
+    assert ledger.job(job.id).state == "running", "the first three items are still open"
+    jobs.work_off(ledger, job)
+    assert ledger.job(job.id).reason == "first"
+    ledger.resume(job.id)
+    jobs.work_off(ledger, job)
+    assert ledger.job(job.id).state == "finished"
+
+
 # --- trying failed items again ----------------------------------------------------------------------------------
 
 

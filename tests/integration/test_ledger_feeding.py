@@ -149,3 +149,12 @@ def test_workers_are_seen_with_what_they_hold_until_they_are_gone(ledger: Ledger
 
 def test_the_lease_clock_goes_forward(ledger: Ledger) -> None:
     assert ledger.now_s() <= ledger.now_s()
+
+
+def test_a_wake_up_that_reached_a_worker_without_the_key_is_sent_again_at_once(ledger: Ledger) -> None:
+    alive(ledger)
+    job = jobs.submit(ledger, "abcdef")
+    assert send(ledger, 2) == refs(job, 0, 1)
+    stranger = {(jobs.ENDPOINT, "of another key")}
+    assert ledger.claim(ShardRef(job.id, 0), worker_id="w2", lease_s=60, holds=stranger) is None
+    assert send(ledger, 2) == refs(job, 0)

@@ -33,14 +33,24 @@ _examples = itertools.count(1)
 
 @pytest.mark.timeout(180)
 def test_one_result_an_item_exact_counters_and_one_owner_whatever_happens(ledger: Ledger) -> None:
+    play(ledger, examples=12, steps=30, derandomize=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+def test_the_same_over_hundreds_of_random_histories(ledger: Ledger) -> None:
+    play(ledger, examples=300, steps=50, derandomize=False)
+
+
+def play(ledger: Ledger, *, examples: int, steps: int, derandomize: bool) -> None:
     run_state_machine_as_test(
         cast("type[Mill]", lambda: Mill(ledger)),  # a factory will do, its type says otherwise
         settings=settings(
-            max_examples=12,
-            stateful_step_count=30,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             database=None,
-            derandomize=True,
+            derandomize=derandomize,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -14,9 +15,10 @@ from corpusmill.prices import PriceCard, Rates
 from corpusmill.settings import Provider
 from corpusmill.spec import COMPLETIONS_PATH, JobSpec
 from tests.fixtures.bench import StartBench
-from tests.fixtures.fleet import KEY, chunks, completions, embeddings, lines
+from tests.fixtures.fleet import KEY, chunks, completions, embeddings, lines, submit
 from tests.fixtures.simulator import StartSimulator
 from tests.fixtures.valkey import free_port
+from workers import upkeep
 
 CARD = PriceCard(
     "gpt-6-luna", "test", "2026-11-01", {"default": Rates(((0, Decimal(1)),), ((0, Decimal(1000)),))}
@@ -235,6 +237,40 @@ async def test_a_member_of_a_pool_with_a_revoked_key_is_left_out(bench: StartBen
         await b.run(job)
         assert b.counts(job).succeeded == 200
         assert good.stats()["paid_requests"] == 200
+
+
+async def test_jobs_follow_a_key_that_is_rotated_in_its_file(
+    bench: StartBench, simulator: StartSimulator, tmp_path: Path
+) -> None:
+    endpoint = simulator(key="sk-new-key-000000")
+    file = tmp_path / "key"
+    file.write_text("sk-old-key-000000")
+    provider = Provider(base_url=endpoint.base_url, api_key_file=file)
+    async with bench(endpoint.base_url, providers={"sim": provider}) as b:
+        job = b.complete(texts(30))
+        await b.run(job)
+        assert b.state(job) == "paused:key"
+        file.write_text("sk-new-key-000000")
+        await upkeep.beat(b.runtime)
+        b.ledger.resume(job.id)
+        await b.run(job)
+        assert b.counts(job).succeeded == 30
+
+
+async def test_a_provider_handed_over_by_the_supervisor_can_be_served_at_once(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench("http://127.0.0.1:9/v1") as b:
+        added = Provider(base_url=endpoint.base_url, api_key=SecretStr("sk-added"))
+        b.runtime.keyring.add({"provider": "added", **added.as_message()})
+        await upkeep.beat(b.runtime)
+        settings = b.settings.with_providers({"added": added})
+        spec = completions(settings.endpoint("added"))
+        job = submit(b.ledger, settings, spec, chunks(spec, texts(3)))
+        assert b.ledger.serving(job.endpoint, job.key_fingerprint)
+        await b.run(job)
+        assert b.counts(job).succeeded == 3
 
 
 # --- people and limits ----------------------------------------------------------------------------------------------

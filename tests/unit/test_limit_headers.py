@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from corpusmill.limits import Told, duration_s, told_by
 
@@ -59,7 +60,7 @@ def test_openai_tells_both_limits_and_what_is_left() -> None:
 
 
 def test_names_may_come_in_any_case() -> None:
-    assert told_by({name.title(): value for name, value in OPENAI.items()}) == told_by(OPENAI)
+    assert told_by(CIMultiDict({name.title(): value for name, value in OPENAI.items()})) == told_by(OPENAI)
 
 
 def test_the_lower_of_the_limits_of_key_and_project_counts() -> None:

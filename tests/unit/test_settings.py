@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from corpusmill.errors import SettingsError
-from corpusmill.settings import Provider, Settings, fingerprint, without_password
+from corpusmill.settings import Provider, Settings, fingerprint
+from corpusmill.urls import without_password
 
 ENVIRONMENT_OF_OURS = ("CORPUSMILL_", "OPENAI_")
 
@@ -264,3 +265,5 @@ def test_a_lane_of_a_pool_does_not_change_with_its_members_keys() -> None:
 
 def test_urls_are_shown_without_their_password() -> None:
     assert without_password("postgresql://u:secret@h:5/db") == "postgresql://u:***@h:5/db"
+    assert without_password("postgresql:///db?host=/run&password=secret") == "postgresql:///db?host=/run&password=***"
+    assert without_password("sqlite:////home/ledger.db") == "sqlite:////home/ledger.db"

@@ -1,0 +1,216 @@
+"""The pure parts of a worker: what is shared out, what is held, who is held back, what a message may say."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from celery.exceptions import Reject
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from corpusmill.app import PRIORITIES, SHARD_QUEUES, TakingTurns
+from corpusmill.ledger.records import ClaimedShard, JobRun, Reservation, ShardRef, WorkItem
+from corpusmill.settings import Provider, Settings
+from corpusmill.spec import COMPLETIONS_PATH, JobSpec
+from tasks.messages import shard_in
+from workers.held import Halt, HeldShard
+from workers.jobs import RunningJob
+from workers.keyring import Keyring
+from workers.outlets import pack_tokens
+from workers.probation import Probation
+from workers.purse import OverBudget, Purse
+from workers.shares import shares
+
+SALT = b"salt"
+
+
+@given(st.integers(0, 10**9), st.lists(st.integers(0, 10_000), min_size=1, max_size=60))
+def test_shares_add_up_exactly_and_none_is_negative(total: int, weights: list[int]) -> None:
+    parts = shares(total, weights)
+    assert sum(parts) == total
+    assert len(parts) == len(weights)
+    assert min(parts) >= 0
+
+
+def test_equal_weights_get_equal_shares() -> None:
+    assert shares(30, [5, 5, 5]) == [10, 10, 10]
+    assert sorted(shares(2, [0, 0, 0])) == [0, 1, 1]
+
+
+@pytest.mark.parametrize(("tpm", "tokens"), [(None, 300_000), (0, 300_000), (1_000_000, 100_000), (1_000, 8_192)])
+def test_a_pack_takes_a_tenth_of_the_limit_but_never_less_than_the_longest_text(tpm: int | None, tokens: int) -> None:
+    assert pack_tokens(tpm) == tokens
+
+
+def test_queues_of_one_priority_take_turns_and_urgent_ones_come_first() -> None:
+    turns = TakingTurns()
+    turns.update(reversed(SHARD_QUEUES))
+    assert [queue.partition(".")[2] for queue in turns.consume(6)] == [p for p in PRIORITIES for _ in range(2)]
+    first, second = turns.consume(2)
+    turns.rotate(first)
+    assert turns.consume(2) == [second, first]
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_names_its_shard() -> None:
+    assert shard_in({"v": 1, "job_id": 7, "shard_no": 0}) == ShardRef(7, 0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"v": 1, "job_id": 7},
+        {"v": 1, "job_id": 7, "shard_no": 0, "text": "hello"},
+        {"v": 2, "job_id": 7, "shard_no": 0},
+        {"v": 0, "job_id": 7, "shard_no": 0},
+        {"v": 1, "job_id": "7", "shard_no": 0},
+        {"v": 1, "job_id": True, "shard_no": 0},
+        {"v": 1, "job_id": 7.0, "shard_no": 0},
+        {"v": 1, "job_id": -7, "shard_no": 0},
+        {"v": 1, "job_id": 2**64, "shard_no": 0},
+        {"v": 1, "job_id": 7, "shard_no": 2**40},
+    ],
+)
+def test_anything_else_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(Reject):
+        shard_in(message)
+
+
+# --- a shard that is held -------------------------------------------------------------------------------------------
+
+
+def held(items: int) -> tuple[HeldShard, list[WorkItem]]:
+    spec = JobSpec("completion", COMPLETIONS_PATH, "m", "http://e")
+    run = JobRun(1, "j_1", spec, "p", "f", "normal", None, None)
+    work = [WorkItem(number, bytes([number]), 1, "s", "text") for number in range(items)]
+    shard = HeldShard(ClaimedShard(ShardRef(1, 0), 1, run, work, ()), RunningJob.of(run), None)
+    shard.admit(work)
+    return shard, work
+
+
+async def test_a_shard_is_idle_once_every_item_is_settled() -> None:
+    shard, items = held(2)
+    for item in items:
+        assert shard.wants(item)
+        shard.take_off(item)
+        shard.land(item, settled=True)
+    await shard.idle()
+
+
+async def test_halting_gives_up_what_waits_and_lets_land_what_flies() -> None:
+    shard, (flying, waiting) = held(2)
+    shard.take_off(flying)
+    shard.halt("paused")
+    assert not shard.wants(waiting)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await shard.idle()
+    shard.land(flying, settled=False)
+    await shard.idle()
+
+
+def test_a_lost_lease_outdoes_every_other_reason() -> None:
+    shard, _ = held(1)
+    shard.halt("drain")
+    shard.halt("paused")
+    assert shard.halted == Halt("drain")
+    shard.halt("lost")
+    assert shard.halted == Halt("lost")
+
+
+# --- probation and purse --------------------------------------------------------------------------------------------
+
+
+async def test_at_most_five_calls_are_under_way_until_one_has_succeeded() -> None:
+    probation, under_way, most = Probation(), 0, 0
+    success = asyncio.Event()
+
+    async def call() -> None:
+        nonlocal under_way, most
+        await probation.enter()
+        under_way += 1
+        most = max(most, under_way)
+        await success.wait()
+        under_way -= 1
+        probation.leave()
+
+    calls = [asyncio.create_task(call()) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert most == 5
+    probation.pass_()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert under_way == 50
+    success.set()
+    await asyncio.gather(*calls)
+
+
+class Account:
+    """A job's budget as the ledger keeps it, for purses to draw on."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self.spent, self.reserved = Decimal(budget), Decimal(0), Decimal(0)
+
+    async def reserve(self, usd: Decimal) -> Reservation:
+        if self.spent + self.reserved + usd <= self.budget:
+            self.reserved += usd
+            return "ok"
+        return "wait" if self.spent + usd <= self.budget else "over"
+
+    async def give_back(self) -> None:
+        self.reserved = Decimal(0)
+
+    def charge(self, usd: Decimal) -> None:
+        self.reserved -= usd
+        self.spent += usd
+
+
+async def test_a_budget_is_used_to_the_last_call_that_fits_and_no_further() -> None:
+    account = Account(10)
+    purse = Purse(account.reserve, account.give_back)
+    with pytest.raises(OverBudget):
+        while True:
+            await purse.take(Decimal(3))
+            account.charge(Decimal(1))
+            purse.settle(Decimal(3), cost=Decimal(1))
+    assert account.spent == 8
+
+
+async def test_a_call_that_costs_nothing_leaves_its_money_to_the_next() -> None:
+    account = Account(3)
+    purse = Purse(account.reserve, account.give_back)
+    for _ in range(5):
+        await purse.take(Decimal(3))
+        purse.settle(Decimal(3), cost=Decimal(0))
+    assert account.spent == 0
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def provider(base_url: str, key: str) -> Provider:
+    return Provider(base_url=base_url, api_key=SecretStr(key))
+
+
+def test_a_provider_that_is_replaced_is_still_served() -> None:
+    keyring = Keyring(Settings(providers={"openai": provider("http://one/v1", "sk-1")}), SALT)
+    (before,) = keyring.holds()
+    keyring.add({"provider": "openai", **provider("http://two/v1", "sk-2").as_message()})
+    assert keyring.refresh() == []
+    assert len(keyring.holds()) == 2
+    assert [endpoint.base_url for endpoint in keyring.endpoints(before)] == ["http://one/v1"]
+    assert {endpoint.api_key for lane in keyring.holds() for endpoint in keyring.endpoints(lane)} == {"sk-1", "sk-2"}
+
+
+def test_what_is_no_provider_is_refused_without_showing_it() -> None:
+    keyring = Keyring(Settings(), SALT)
+    with pytest.raises(Exception, match="no provider") as refused:
+        keyring.add({"provider": "x", "api_key": "sk-canary", "surprise": 1})
+    assert "canary" not in str(refused.value)
