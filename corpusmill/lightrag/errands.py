@@ -25,7 +25,7 @@ from celery import Celery
 from corpusmill.errors import CorpusmillError
 from corpusmill.feed import feed
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import Ended, KeptAnswer, NewItem, NewJob
+from corpusmill.ledger.records import Ended, KeptAnswer, NewItem, NewJob, ShardRef
 from corpusmill.lightrag.ears import Ears
 from corpusmill.spec import JobSpec, private_key
 
@@ -88,7 +88,7 @@ class Errands:
         self._ledger, self._app, self._ears, self._card_for = ledger, app, ears, card_for
         self._asked: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
         self._jobs: dict[Standing, int] = {}
-        self._lock = threading.Lock()
+        self._lock, self._placing = threading.Lock(), threading.Lock()
         self._under_way: dict[bytes, Errand] = {}
         self._awaited: dict[int, dict[int, Errand]] = defaultdict(dict)
         self._closing = threading.Event()
@@ -155,21 +155,32 @@ class Errands:
                 self._end(errand, Outcome(answer, hit=True))
             else:
                 # An answer that was cut would settle the item again: it gets a key of its own.
-                open_.append(_private(errand) if answer is not None or errand.fresh else errand)
+                open_.append(private(errand) if answer is not None or errand.fresh else errand)
         size = SHARD_SIZE[standing.spec.queue_kind]
         for start in range(0, len(open_), size):
             self._append(standing, open_[start : start + size])
 
     def _append(self, standing: Standing, errands: Sequence[Errand]) -> None:
-        items = [errand.item for errand in errands]
-        placed = None
-        while placed is None:
-            job_id = self._job(standing)
-            placed = self._ledger.append(job_id, items)
-            if placed is None:
-                del self._jobs[standing]  # paused or stopped since: the next generation
+        ref, first = self.place(standing, [errand.item for errand in errands])
         with self._lock:
-            self._awaited[job_id].update(zip(count(placed[1]), errands, strict=False))
+            self._awaited[ref.job_id].update(zip(count(first), errands, strict=False))
+
+    def place(self, standing: Standing, items: Sequence[NewItem]) -> tuple[ShardRef, int]:
+        """Put items into a shard of the standing job, from any thread: the shard, and its first item's number."""
+        while True:
+            with self._placing:
+                job_id = self._job(standing)
+            placed = self._ledger.append(job_id, items)
+            if placed is not None:
+                return placed
+            with self._placing:
+                self._jobs.pop(standing, None)  # paused or stopped since: the next generation
+
+    def wait_for(self, errand: Errand, ref: ShardRef, number: int) -> Future[Outcome]:
+        """What becomes of an item that is placed already."""
+        with self._lock:
+            self._awaited[ref.job_id][number] = errand
+        return errand.done
 
     def _job(self, standing: Standing) -> int:
         """The standing job; a new generation where the last one was paused or stopped."""
@@ -257,7 +268,8 @@ class Errands:
                 self._end(errand, Outcome(None, error_class="unknown", error=type(error).__name__))
 
 
-def _private(errand: Errand) -> Errand:
+def private(errand: Errand) -> Errand:
+    """The same under a content key that nothing else has."""
     key = private_key(errand.key, job_key=secrets.token_hex(16), item_no=0)
     return replace(errand, item=replace(errand.item, key=key))
 

@@ -18,14 +18,17 @@ from corpusmill.ledger.records import KeptAnswer, NewItem
 from corpusmill.lightrag import answering
 from corpusmill.lightrag.asking import Ask
 from corpusmill.lightrag.broadcast import replayed, texts
+from corpusmill.lightrag.connections import connections
 from corpusmill.lightrag.ears import Ears
-from corpusmill.lightrag.errands import Errand, Errands, Outcome, Standing
+from corpusmill.lightrag.errands import Errand, Errands, Outcome, Standing, private
 from corpusmill.lightrag.fleet_failures import failure
+from corpusmill.lightrag.fleet_streams import FleetStreams, Stream
 from corpusmill.lightrag.local import Local
 from corpusmill.lightrag.packing import Pack
 from corpusmill.lightrag.places import Where
 from corpusmill.lightrag.tracker import Used
 from corpusmill.lightrag.usage import Meter
+from corpusmill.lightrag.wires import Letter
 from corpusmill.settings import Settings
 from corpusmill.spec import COMPLETIONS_PATH, EMBEDDINGS_PATH, JobSpec
 
@@ -41,6 +44,7 @@ class Fleet:
         self._cache = settings.cache
         self._ears = Ears(settings.redis_url or "")
         self._errands = Errands(ledger, make_app(settings), self._ears, card_for=self._card)
+        self._streams = FleetStreams(settings, ledger, self._errands)
         self._local = Local(None)
 
     @classmethod
@@ -70,16 +74,33 @@ class Fleet:
         """The answer; an iterator of its text where `ask` streams."""
         if ask.headers or ask.query or not where.plain:
             return await self._local.complete(ask, where, meter)
-        whole = ask.not_streamed()
-        key = whole.key(where.address) or secrets.token_bytes(32)
-        spec = JobSpec("request", COMPLETIONS_PATH, ask.model, where.address)
-        body = whole.wire()
-        item = NewItem(secrets.token_hex(8), _SOURCE, key, len(body) // _CHARACTERS_A_TOKEN + 1, body=body)
-        (answer,) = await self._answers(spec, [item], where, meter, use_cache=ask.use_cache)
-        reply = answering.reply_in(answer.body)
+        spec, item = _completion(ask, where)
         if ask.stream:
-            return texts(replayed(answering.pieces_of(reply)), enable_cot=ask.enable_cot)
-        return answering.text_in(reply, enable_cot=ask.enable_cot)
+            return texts(await self._stream(ask, spec, item, where, meter), enable_cot=ask.enable_cot)
+        (answer,) = await self._answers(spec, [item], where, meter, use_cache=ask.use_cache)
+        return answering.text_in(answering.reply_in(answer.body), enable_cot=ask.enable_cot)
+
+    async def _stream(
+        self, ask: Ask, spec: JobSpec, item: NewItem, where: Where, meter: Meter
+    ) -> AsyncIterator[answering.Piece]:
+        fresh = not (ask.use_cache and self._cache)
+        known = {} if fresh else await asyncio.to_thread(self._ledger.answers, [item.key or b""])
+        answer = next(iter(known.values()), None)
+        if answer is not None and not answer.truncated:
+            meter.hit()
+            return replayed(answering.pieces_of(answering.reply_in(answer.body)))
+        errand = Errand(self._standing(spec, where), item, item.key or b"", fresh)
+        timeout_s = ask.timeout_s if ask.timeout_s is not None else where.timeout_s
+        letter = Letter(COMPLETIONS_PATH, ask.wire(), timeout_s)
+        wire = (await connections()).wire(where)
+        errand = private(errand) if fresh or answer is not None else errand
+        found = await self._streams.open(Stream(errand, letter, wire, meter))
+        if not isinstance(found, Outcome):
+            return found
+        if found.answer is None:
+            raise failure(found.error_class, found.error)
+        _count([] if found.hit else [found], spec, meter)
+        return replayed(answering.pieces_of(answering.reply_in(found.answer.body)))
 
     async def embed(self, pack: Pack, where: Where, meter: Meter) -> NDArray[np.float32]:
         """The vectors of a pack: shape (texts, dimensions), row i for text i."""
@@ -99,7 +120,7 @@ class Fleet:
         self, spec: JobSpec, items: Sequence[NewItem], where: Where, meter: Meter, *, use_cache: bool
     ) -> list[KeptAnswer]:
         """An answer for each item, counted."""
-        standing = Standing(spec, self._provider(spec.endpoint), self._fingerprint(where))
+        standing = self._standing(spec, where)
         fresh = not (use_cache and self._cache)
         started = [self._errands.run(Errand(standing, item, item.key or b"", fresh)) for item in items]
         # Shielded: whoever gives up leaves the errand to others who may have joined it.
@@ -110,6 +131,9 @@ class Fleet:
         paid = [each for each, (_, shared) in zip(outcomes, started, strict=True) if not (each.hit or shared)]
         _count(paid, spec, meter)
         return [outcome.answer for outcome in outcomes if outcome.answer is not None]
+
+    def _standing(self, spec: JobSpec, where: Where) -> Standing:
+        return Standing(spec, self._provider(spec.endpoint), self._fingerprint(where))
 
     def _provider(self, endpoint: str) -> str:
         """The name of the provider at that endpoint, if it is set here; the workers know it by its address."""
@@ -124,6 +148,15 @@ class Fleet:
 
         card = card_for(spec.model, spec.endpoint, self._settings.prices)
         return None if card is None else card.as_json()
+
+
+def _completion(ask: Ask, where: Where) -> tuple[JobSpec, NewItem]:
+    """A completion as a job and an item know it."""
+    whole = ask.not_streamed()
+    body = whole.wire()
+    key = whole.key(where.address) or secrets.token_bytes(32)
+    item = NewItem(secrets.token_hex(8), _SOURCE, key, len(body) // _CHARACTERS_A_TOKEN + 1, body=body)
+    return JobSpec("request", COMPLETIONS_PATH, ask.model, where.address), item
 
 
 def _count(paid: Sequence[Outcome], spec: JobSpec, meter: Meter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 from typing import Any
 
@@ -111,10 +111,36 @@ async def test_a_fresh_answer_is_paid_for_each_time(fleet: Fleet, where: dict[st
     assert fleet.simulator.stats()["paid_requests"] - before == 2
 
 
-async def test_a_stream_comes_whole(fleet: Fleet, where: dict[str, Any]) -> None:
-    answer = await openai_complete_if_cache("gpt-6-luna", "a brook", stream=True, **where)
+async def streamed(prompt: str, where: dict[str, Any], **options: Any) -> list[str]:
+    answer = await openai_complete_if_cache("gpt-6-luna", prompt, stream=True, **where, **options)
     assert not isinstance(answer, str)
-    assert "".join([text async for text in answer]) == await complete("a brook", where)
+    return [text async for text in answer]
+
+
+async def test_a_stream_runs_here_and_is_in_the_ledger_like_any_call(fleet: Fleet, where: dict[str, Any]) -> None:
+    before, paid = usage_rows(fleet), fleet.simulator.stats()["paid_requests"]
+    with TokenTracker() as tracker:
+        pieces = await streamed("a long brook", where)
+    assert len(pieces) > 1
+    counted = (tracker.call_count, tracker.prompt_tokens, tracker.completion_tokens)
+    assert counted == tuple(a - b for a, b in zip(usage_rows(fleet), before, strict=True))
+    assert await complete("a long brook", where) == "".join(pieces)
+    assert "".join(await streamed("a long brook", where)) == "".join(pieces)
+    assert fleet.simulator.stats()["paid_requests"] - paid == 1
+
+
+async def test_a_stream_that_is_left_is_an_unknown_spend_and_nobody_finishes_it(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    fleet.simulator.set_faults("drip:0.002@1-")
+    answer = await openai_complete_if_cache("gpt-5.4-nano", "a long fjord", stream=True, **where)
+    assert isinstance(answer, AsyncGenerator)
+    assert await anext(answer)
+    await answer.aclose()
+    (job,) = (job for job in fleet.ledger.jobs() if job.model == "gpt-5.4-nano")
+    await asyncio.to_thread(wait_until, lambda: fleet.ledger.job(job.id).state == "finished")
+    counts = fleet.ledger.counts(job.id)
+    assert (counts.failed, counts.unknown_attempts) == (1, 1)
 
 
 async def test_a_text_that_the_endpoint_refuses_raises_what_the_sdk_would(fleet: Fleet, where: dict[str, Any]) -> None:
