@@ -4,7 +4,7 @@ VENV ?= .venv
 PY    = $(VENV)/bin/python
 # Absolute: targets run programs from other folders.
 BIN   = $(abspath $(VENV))/bin
-SRC   = corpusmill workers tasks scheduler migrations tests benchmarks
+SRC   = corpusmill workers tasks scheduler migrations tests benchmarks examples docs/generate.py
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help

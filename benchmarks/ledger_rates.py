@@ -185,7 +185,6 @@ def groups(claimed: list[ClaimedShard], shape: Shape) -> Iterator[Batch]:
             answers=[answer(item.key, shape) for _, item in pairs],
             results=[ItemResult(ref, item.item_no, item.key, request_id="req_0123456789") for ref, item in pairs],
             usage=[usage(ref) for ref, _ in pairs],
-            sent={shard.ref: len(shard.items) for shard in shards},
             closing=[shard.ref for shard in shards],
             renew=True,
         )

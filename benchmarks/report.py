@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -72,7 +73,7 @@ def page(sections: Iterable[Section], command: str) -> str:
         "# Benchmarks\n\n"
         "What corpusmill costs and how well it uses a limit, measured against the bundled endpoint. "
         "CPU is user and system time of the processes named; it hardly depends on what else the machine does, "
-        f"rates do.\nWritten by `{command}` on {described()}."
+        f"rates do.\nWritten by `{command}` on {described()}; load average at the end {os.getloadavg()[2]:.0f}."
     )
     said = [aims.as_markdown(), fallen_short(bars)] if bars else []
     return "\n\n".join([head, *said, *(section.as_markdown() for section in sections)]) + "\n"

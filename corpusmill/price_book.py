@@ -93,7 +93,7 @@ def _read(path: Path) -> Mapping[str, Any]:
             else tomllib.loads(text, parse_float=Decimal)
         )
     except OSError as error:
-        raise _wrong(f"the price file cannot be read: {error.strerror}", str(path)) from None
+        raise _wrong(f"the price file {path} cannot be read: {error.strerror}", str(path)) from None
     except ValueError as error:  # both parsers' errors, and bytes that are no UTF-8
         raise _wrong(f"the price file cannot be understood: {error}", str(path)) from None
     return data if isinstance(data, dict) else {}

@@ -263,6 +263,17 @@ class Settings(BaseSettings):
             for path, value in _values(self, given)
         ]
 
+    def called(self, *paths: tuple[str, ...]) -> str:
+        """What to change for another value: the name of the first of `paths` that is set, as it was written.
+
+        With the file when it stands in one; the usual name of the first path when none is set.
+        """
+        given = {one.path: one for one in self._given}
+        one = next((given[path] for path in paths if path in given), None)
+        if one is None:
+            return sources.usual_name(paths[0])
+        return one.name if one.place == "environment" else one.origin
+
 
 def no_key() -> SettingsError:
     """What a new user sees first: no provider is configured."""
@@ -277,6 +288,8 @@ def shown(path: tuple[str, ...], value: Any) -> str:
     """A value as `corpusmill config` prints it; what could be a secret is masked."""
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, SecretStr) or "headers" in path or path[-1] == "extra_body":
         return "***"
     if path[-1].endswith("_url") or path[-1] == "proxy":

@@ -109,7 +109,12 @@ def from_toml(path: Path) -> list[Given]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"the settings file cannot be read: {error}", where=str(path)) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(
+            f"the settings file {path} cannot be read: {why}",
+            where=str(path),
+            next_step="mend the file, or move it away",
+        ) from error
     return [Given(at, _resolved(at, value, path.parent), ".".join(at), str(path)) for at, value in _leaves(table)]
 
 
@@ -214,3 +219,9 @@ def name_of(path: Path_) -> str:
     if path[0] == "openai_llm":
         return OPTION_PREFIX + path[-1].upper()
     return PREFIX + "__".join(path).upper()
+
+
+def usual_name(path: Path_) -> str:
+    """The name that people know: the SDK's own where it has one."""
+    known: dict[Path_, str] = {at: name for name, at in SDK_NAMES.items()}
+    return known.get(path) or name_of(path)

@@ -1,7 +1,7 @@
 """Write the reference pages from the code itself: `python docs/generate.py`, or `make docs`.
 
-`docs/commands.md` is every command's own help; `docs/settings.md` every setting with its default. A test compares
-what is committed with what this would write.
+What stands in a page above `MARK` is written by hand and kept; below it `docs/commands.md` has every command's own
+help and `docs/settings.md` every setting with its default. A test compares the pages with what this would write.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 DOCS = Path(__file__).parent
+MARK = "<!-- below this line: written by docs/generate.py -->\n"
+
+
+def head(name: str) -> str:
+    """What is written by hand at the top of a page, with the mark that ends it."""
+    return (DOCS / name).read_text(encoding="utf-8").partition(MARK)[0] + MARK
 
 
 def commands_page() -> str:
@@ -24,8 +30,7 @@ def commands_page() -> str:
     os.environ["COLUMNS"] = "80"
     from corpusmill.cli.commands import COMMANDS
 
-    parts = [(DOCS / "commands.head.md").read_text(encoding="utf-8")]
-    parts.append(_section("corpusmill", [], level=2))
+    parts = [head("commands.md"), _section("corpusmill", [], level=2)]
     for command in COMMANDS.values():
         parts.append(_section(f"corpusmill {command.name}", [command.name], level=2))
         parts += [
@@ -59,7 +64,7 @@ def settings_page() -> str:
 
     rows = list(_rows(Settings, "CORPUSMILL_", skip={"providers", "openai_llm"}))
     parts = [
-        (DOCS / "settings.head.md").read_text(encoding="utf-8"),
+        head("settings.md"),
         _table("Settings", rows),
         _table("Providers", list(_rows(Provider, "CORPUSMILL_PROVIDERS__<NAME>__", skip=set()))),
         _table("Options for every completion", list(_rows(ModelOptions, "OPENAI_LLM_", skip=set()))),

@@ -11,6 +11,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
+from celery import signals
 from celery.beat import EmbeddedService
 
 from corpusmill.app import CONTROL, App, make_app
@@ -18,7 +19,7 @@ from corpusmill.errors import CorpusmillError, SettingsError
 from corpusmill.ledger import Ledger
 from corpusmill.settings import Settings
 from scheduler import duty, ticks
-from workers import broker, logs, parent
+from workers import broker, logs, parent, ready
 
 
 def main() -> int:
@@ -36,6 +37,7 @@ def _run(settings: Settings) -> int:
     app = make_app(settings)
     if settings.database_url is None:
         raise SettingsError("a scheduler needs a database", next_step="set CORPUSMILL_DATABASE_URL")
+    broker.reach(settings)
     app.conf.beat_schedule = ticks.timetable()
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(settings.database_url))
@@ -44,7 +46,15 @@ def _run(settings: Settings) -> int:
         stack.callback(beat.join, 5)
         stack.callback(beat.service.stop)
         parent.listen(settings.grace_s)
+        _tell_when_ready(settings)
         return _serve(app)
+
+
+def _tell_when_ready(settings: Settings) -> None:
+    def tell(**_: Any) -> None:
+        ready.tell(settings, duty.current().name, f"feeds_every_s={ticks.FEED_S:g}")
+
+    signals.worker_ready.connect(tell, weak=False)
 
 
 def _beat(app: App) -> Any:

@@ -18,12 +18,12 @@ def merged(batches: Iterable[Batch], *, held: Mapping[ShardRef, int], renew: boo
     `held` are shards whose fences go in as well, so that their leases can be renewed and their jobs' states seen.
     """
     batches = list(batches)
-    sent: Counter[ShardRef] = Counter()
+    unpaid: Counter[ShardRef] = Counter()
     fences: dict[ShardRef, int] = {}
     reserved: dict[ShardRef, Decimal] = {}
     releasing: dict[ShardRef, float] = {}
     for batch in batches:
-        sent.update(batch.sent)
+        unpaid.update(batch.unpaid)
         fences |= batch.fences
         reserved |= batch.reserved
         releasing |= batch.releasing
@@ -32,7 +32,7 @@ def merged(batches: Iterable[Batch], *, held: Mapping[ShardRef, int], renew: boo
         answers=list(chain.from_iterable(batch.answers for batch in batches)),
         results=list(chain.from_iterable(batch.results for batch in batches)),
         usage=list(chain.from_iterable(batch.usage for batch in batches)),
-        sent=sent,
+        unpaid=unpaid,
         reserved=reserved,
         closing=list(dict.fromkeys(chain.from_iterable(batch.closing for batch in batches))),
         releasing=releasing,

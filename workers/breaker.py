@@ -6,12 +6,13 @@ In this process first, so that no further call is made here; then in the ledger,
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import JobRun, PauseReason, ShardRef
+from corpusmill.ledger.records import Counts, JobRun, JobView, PauseReason, ShardRef
 from corpusmill.llm.errors import CallError
 from workers.dispatch import Dispatch
 from workers.held import HaltReason, HeldShard
@@ -66,7 +67,7 @@ class Breaker:
         if not withheld:
             return
         jobs = {unit.shard.job.run.id: unit.shard.job.run for each in withheld for unit in each.units}
-        if sum(len(each.units) for each in withheld) < HANDFUL:
+        if sum(len(each.units) for each in withheld) < HANDFUL and not await self._is_all(withheld, jobs):
             self._write(withheld)
             return
         stream.probation.suspend()
@@ -75,8 +76,22 @@ class Breaker:
         finally:
             stream.probation.go_on()
 
+    async def _is_all(self, withheld: Sequence[Withheld], jobs: Mapping[int, JobRun]) -> bool:
+        """Whether nothing else is left to do in these jobs: a small one has no handful. A request speaks for itself."""
+        failed = Counter(unit.shard.job.run.id for each in withheld for unit in each.units)
+        for job_id, run in jobs.items():
+            if run.spec.kind == "request" or failed[job_id] < await self._to_do(job_id):
+                return False
+        return True
+
+    async def _to_do(self, job_id: int) -> int:
+        """How many items of a job have no result yet, of those that it may run now."""
+        job: JobView = await self._ask(self._ledger.job, job_id)
+        counts: Counts = await self._ask(self._ledger.counts, job_id)
+        return min(counts.items, job.first or counts.items) - counts.succeeded - counts.failed
+
     async def _judge(self, stream: Stream, withheld: Sequence[Withheld], jobs: Mapping[int, JobRun]) -> None:
-        """A handful has failed and nothing has succeeded here."""
+        """A handful has failed, or all there is, and nothing has succeeded here."""
         if await self._any_success(jobs):
             stream.probation.pass_()
             self._write(withheld)

@@ -77,7 +77,7 @@ class Call:
             )
             for shard, item in ticket.units
         ]
-        self._dispatch.paid(self._attempt_id, rows[0].ref, rows, reading.answers, results)
+        self._dispatch.paid(self._attempt_id, rows, reading.answers, results)
         ticket.gate.settle(ticket.grant, reply.headers, tokens.prompt + tokens.completion)
         ticket.settle_money(total_usd(rows))
         ticket.member.reached()
@@ -95,20 +95,19 @@ class Call:
 
     def _book_cost(self, error: CallError, reply: Reply | None) -> Decimal:
         """Write what a failed call costs, as far as that is known."""
-        ref = self._rows[0].ref
         if error.outcome == "unpaid":
-            self._dispatch.unpaid(self._attempt_id, ref)
+            self._dispatch.unpaid(self._attempt_id, self._rows[0].ref)
             return Decimal(0)
         if error.outcome == "paid" and error.billed is not None:
             billed, latency_s = error.billed, reply.latency_s if reply else None
             rows = self._billed(Bill(billed.model, billed.tier, billed.tokens, error.request_id, latency_s))
-            self._dispatch.paid(self._attempt_id, ref, rows)
+            self._dispatch.paid(self._attempt_id, rows)
             return total_usd(rows)
-        self._dispatch.unknown(self._attempt_id, ref, self._rows)
+        self._dispatch.unknown(self._attempt_id, self._rows)
         return total_usd(self._rows)
 
     def _book_unknown(self) -> None:
-        self._dispatch.unknown(self._attempt_id, self._rows[0].ref, self._rows)
+        self._dispatch.unknown(self._attempt_id, self._rows)
         self._ticket.settle_money(total_usd(self._rows))
         self._ticket.gate.settle(self._ticket.grant, None, None)
         self._land()

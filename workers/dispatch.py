@@ -60,23 +60,22 @@ class Dispatch:
     def unpaid(self, attempt_id: bytes, ref: ShardRef) -> None:
         """The call cost nothing."""
         self._journal.void(attempt_id)
-        self._writer.submit(Batch(sent={ref: 1}), attempts=(attempt_id,))
+        self._writer.submit(Batch(unpaid={ref: 1}), attempts=(attempt_id,))
 
-    def unknown(self, attempt_id: bytes, ref: ShardRef, estimates: Sequence[Usage]) -> None:
+    def unknown(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
         """Nobody knows whether the call is billed: its estimates stand."""
-        self._writer.submit(Batch(sent={ref: 1}, usage=estimates), attempts=(attempt_id,))
+        self._writer.submit(Batch(usage=estimates), attempts=(attempt_id,))
 
     def paid(
         self,
         attempt_id: bytes,
-        ref: ShardRef,
         usage: Sequence[Usage],
         answers: Sequence[Answer] = (),
         results: Sequence[ItemResult] = (),
     ) -> None:
         """A reply that is billed: into the journal at once, into the ledger with the next commit."""
         self._journal.reply(attempt_id, answers, results, usage)
-        self._writer.submit(Batch(answers=answers, results=results, usage=usage, sent={ref: 1}), attempts=(attempt_id,))
+        self._writer.submit(Batch(answers=answers, results=results, usage=usage), attempts=(attempt_id,))
         self.metrics.succeeded += len(results)
 
     def fail(self, units: Iterable[Unit], error: CallError) -> None:

@@ -74,6 +74,11 @@ class Keyring:
         with self._lock:
             return frozenset((*self._lanes.values(), *self._replaced))
 
+    def served(self) -> dict[str, str]:
+        """The endpoint of every provider by the provider's name, as of the last refresh."""
+        with self._lock:
+            return {name: endpoint for name, (endpoint, _) in self._lanes.items()}
+
     def endpoints(self, lane: Lane) -> tuple[Endpoint, ...]:
         """Where calls of a lane may go: one endpoint, or the members of a pool; empty when it is not held."""
         with self._lock:

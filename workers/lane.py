@@ -66,6 +66,13 @@ class Lane:
             if member.shut and (nobody or member.shut_at < rested):
                 member.shut, member.unreached = None, 0
 
+    def heed(self, endpoints: Sequence[Endpoint]) -> None:
+        """Hold what is under way to the limits of these endpoints, should they have others now."""
+        limits = {endpoint.name: endpoint.limits for endpoint in endpoints}
+        for member in self.members:
+            for gate in member.gates.values():
+                gate.heed(limits.get(member.endpoint.name, member.endpoint.limits))
+
     def choose(self) -> Member | None:
         """The member with the least under way; None when all are shut."""
         usable = [member for member in self.members if member.shut is None]

@@ -27,12 +27,17 @@ AFTER_GRACE_S = 30.0
 EX_SOFTWARE = 70
 
 
+def is_there() -> bool:
+    """Whether a supervisor has started this process."""
+    return bool(os.environ.get(MARK))
+
+
 def listen(grace_s: float, take: Callable[[dict[str, Any]], None] | None = None) -> None:
     """Hand each line to `take` from a thread; when the pipe closes, end as on SIGTERM. Nothing without a supervisor.
 
     `grace_s`: how long an end in order may take, about; a process that hangs then is ended all the same.
     """
-    if os.environ.get(MARK):
+    if is_there():
         threading.Thread(target=_listen, args=(grace_s, take), name="parent", daemon=True).start()
 
 

@@ -19,7 +19,7 @@ from celery import signals
 from corpusmill.app import SHARD_QUEUES, App, make_app
 from corpusmill.errors import CorpusmillError
 from corpusmill.settings import Settings
-from workers import broker, logs, parent
+from workers import broker, logs, parent, ready
 from workers import loop as loops
 from workers.runtime import SLOTS, Runtime, open_runtime
 
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(settings: Settings, pool: str) -> int:
     app = make_app(settings)
+    broker.reach(settings)
     slots = 1 if pool == "solo" else SLOTS
     with ExitStack() as stack:
         thread = loops.current()
@@ -62,6 +63,7 @@ def _run(settings: Settings, pool: str) -> int:
         stack.callback(lambda: thread.run(opened.__aexit__(None, None, None)))
         signals_seen = _drain_on_signals(runtime, thread)
         signals.worker_ready.connect(_collect_seldom)
+        _tell_when_ready(runtime)
         parent.listen(settings.grace_s, runtime.learn)
         code = _serve(app, pool, slots)
         return EX_INTERRUPTED if "SIGINT" in signals_seen else code
@@ -80,6 +82,20 @@ def _drain_on_signals(runtime: Runtime, thread: loops.LoopThread) -> list[str]:
 
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     return seen
+
+
+def _tell_when_ready(runtime: Runtime) -> None:
+    """Say what this worker serves; one with a supervisor is handed providers later, by its pipe."""
+
+    def tell(**_: Any) -> None:
+        served = runtime.keyring.served()
+        ready.tell(
+            runtime.settings, f"worker={runtime.worker_id}", f"slots={runtime.slots} serves={ready.providers(served)}"
+        )
+        if not served and not parent.is_there():
+            ready.warn_of_none()
+
+    signals.worker_ready.connect(tell, weak=False)
 
 
 def _collect_seldom(**_: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from corpusmill.endpoint import Endpoint
@@ -47,6 +47,11 @@ class Routes:
             lane = self._lanes[key] = Lane(key, self._salt, self._clients, self._limiter)
         lane.open(endpoints)
         return lane
+
+    def heed(self, endpoints: Callable[[keyring.Lane], Sequence[Endpoint]]) -> None:
+        """Providers were handed over, perhaps with other limits: these hold for running shards, too."""
+        for key, lane in self._lanes.items():
+            lane.heed(endpoints(key))
 
     def route(self, run: JobRun, lane: Lane) -> Route:
         """The stream of a job, and its outlet. A stream whose shards were all stopped begins anew."""

@@ -75,7 +75,9 @@ class Runtime:
             SettingsError: it is no provider.
         """
         self.keyring.add(message)
-        loops.current().call(lambda: asyncio.ensure_future(upkeep.quietly(lambda: upkeep.beat(self))))
+        loop = loops.current()
+        loop.call(lambda: self.runner.routes.heed(self.keyring.endpoints))
+        loop.call(lambda: asyncio.ensure_future(upkeep.quietly(lambda: upkeep.beat(self))))
 
     def drain(self) -> None:
         """Claim and send nothing more; calls in flight have `grace_s` to land. The second time there is no grace."""

@@ -1,8 +1,8 @@
 """Requests that share one fate: a completion job's, or those of embedding jobs that may share a pack.
 
 They go to one lane, with the same model and parameters, so the first answers speak for all: until one call has
-succeeded only a few are made, and when a handful of items has failed in a way that may concern every one of them,
-and nothing has succeeded, their jobs are stopped instead of burning through a corpus.
+succeeded only a few are made, and when a handful of items, or all of a small job, has failed in a way that may concern
+every one of them, and nothing has succeeded, their jobs are stopped instead of burning through a corpus.
 """
 
 from __future__ import annotations

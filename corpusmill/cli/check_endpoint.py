@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -27,14 +28,14 @@ class Answer:
     clock_apart_s: float | None
 
 
-def ask(endpoint: Endpoint) -> Answer:
-    """GET /models.
+def ask(endpoint: Endpoint, called: Callable[..., str]) -> Answer:
+    """GET /models. `called` is `Settings.called`: the advice names a setting as the user did.
 
     Raises:
         KeyRefused: 401 or 403.
         Unavailable: no connection, or an answer that no such endpoint gives.
     """
-    setting = f"CORPUSMILL_PROVIDERS__{endpoint.name.upper()}__"
+    setting = ("providers", endpoint.name)
     with _client(endpoint) as client:
         try:
             raw = client.models.with_raw_response.list()
@@ -43,7 +44,7 @@ def ask(endpoint: Endpoint) -> Answer:
             raise KeyRefused(
                 f"the endpoint refuses the key of provider {endpoint.name} ({error.status_code})",
                 where=endpoint.base_url,
-                next_step=f"correct {_key_name(endpoint.name)}",
+                next_step=f"correct {called((*setting, 'api_key'), (*setting, 'api_key_file'))}",
             ) from None
         except openai.APIStatusError as error:
             if error.status_code >= 500:
@@ -55,13 +56,9 @@ def ask(endpoint: Endpoint) -> Answer:
             raise Unavailable(
                 f"the endpoint cannot be reached: {_reason(error)}",
                 where=endpoint.base_url,
-                next_step=f"check the network, or correct {setting}BASE_URL",
+                next_step=f"check the network, or correct {called((*setting, 'base_url'))}",
             ) from None
     return Answer(endpoint.name, endpoint.base_url, said, _clock_apart_s(headers.get("date")))
-
-
-def _key_name(name: str) -> str:
-    return "OPENAI_API_KEY" if name == "openai" else f"CORPUSMILL_PROVIDERS__{name.upper()}__API_KEY"
 
 
 def _client(endpoint: Endpoint) -> openai.OpenAI:

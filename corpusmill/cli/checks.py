@@ -14,6 +14,7 @@ from corpusmill.cli.check_endpoint import ask
 from corpusmill.cli.finding import Finding, Patient
 from corpusmill.embedded.place import file_system_of, place_of, prepare
 from corpusmill.errors import DiskFull, SettingsError, Unavailable, UsageError
+from corpusmill.redis_info import redis_info
 from corpusmill.urls import without_password
 
 FEW_BYTES, TOO_FEW_BYTES = 2 << 30, 200 << 20
@@ -51,12 +52,13 @@ def limiter(patient: Patient) -> Finding:
     """The limiter's Redis answers, where it is another than the broker's."""
     url = patient.settings.redis_url
     if url is None or url == patient.broker_url:
+        broker(patient)  # what is wrong with that is wrong with this
         return Finding("in the broker's server")
     return _healthy(url, "CORPUSMILL_REDIS_URL")
 
 
 def _healthy(url: str, setting: str) -> Finding:
-    info = _info(url, setting)
+    info = redis_info(url, setting=setting)
     shown = f"{without_password(url)} ({info.get('server_name', 'redis')} {_version(info)})"
     if info.get("role") != "master":
         raise UsageError(f"{shown} is a read-only replica", next_step=f"point {setting} at the primary")
@@ -75,23 +77,6 @@ def _healthy(url: str, setting: str) -> Finding:
     return Finding(f"{shown}, noeviction, append-only")
 
 
-def _info(url: str, setting: str) -> dict[str, Any]:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    try:
-        with redis.Redis.from_url(url, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
-            info: dict[str, Any] = client.info()
-            return info
-    except (redis.RedisError, OSError, ValueError) as error:
-        raise Unavailable(
-            f"it does not answer: {type(error).__name__}",
-            where=without_password(url),
-            next_step=f"start it, or correct {setting}",
-        ) from None
-
-
 def _version(info: dict[str, Any]) -> str:
     return str(info.get("valkey_version") or info.get("redis_version", "?"))
 
@@ -99,7 +84,7 @@ def _version(info: dict[str, Any]) -> str:
 def endpoint(patient: Patient) -> Finding:
     """Every endpoint of the provider answers and takes the key: one free request for the list of models each."""
     name, _ = patient.settings.provider(patient.provider)
-    answers = [ask(one) for one in patient.settings.endpoints(name)]
+    answers = [ask(one, patient.settings.called) for one in patient.settings.endpoints(name)]
     apart_s = max((abs(answer.clock_apart_s) for answer in answers if answer.clock_apart_s is not None), default=0.0)
     shown = "; ".join(f"{answer.name} {answer.base_url}: {answer.said}" for answer in answers)
     if apart_s > 60:

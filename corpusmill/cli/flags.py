@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from corpusmill.cli.output import nobody_reads, out
+from corpusmill.cli.output import interrupted, nobody_reads, out
 
 Parameter = inspect.Parameter
 
@@ -53,6 +53,8 @@ def with_globals(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(**given)
         except BrokenPipeError:
             raise typer.Exit(nobody_reads()) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(interrupted()) from None
 
     own = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=parameter.default, annotation=hints.get(name, Any))

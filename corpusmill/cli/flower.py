@@ -93,9 +93,12 @@ def _serve(fleet: Settings, credentials: str, alive: Callable[[], bool], *, show
 
     app = application(fleet, credentials, max_tasks=MOST_TASKS)
     _check_broker(app.capp)
-    out.line(f"Flower: http://{fleet.flower.address}:{_listening(app, fleet)}")
+    url = f"http://{fleet.flower.address}:{_listening(app, fleet)}"
+    out.line(f"Flower: {url}")
     if shown:
         out.line(f"log in as {shown.replace(':', ' with password ', 1)}")
+    # The one place where a password that was made up here can be learnt.
+    out.result({"url": url, "basic_auth": shown})
     sys.stdout.flush()
     loop = IOLoop.current()
     PeriodicCallback(lambda: None if alive() else loop.stop(), KEEP_EVERY_MS).start()

@@ -20,11 +20,10 @@ from typer.main import get_command
 import corpusmill
 from corpusmill.cli.commands import COMMANDS, Command
 from corpusmill.cli.flags import set_globals, spread, with_globals
-from corpusmill.cli.output import nobody_reads, out
+from corpusmill.cli.output import interrupted, nobody_reads, out
 from corpusmill.errors import CorpusmillError, UsageError
 
 OUR_FAULT = 1
-INTERRUPTED = 130
 
 
 class LazyGroup(TyperGroup):
@@ -106,7 +105,7 @@ def outcome(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         return _refused(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interrupted()
     except Exception as error:  # our own fault: the traceback is for the report
         traceback.print_exc()
         out.result({"error": {"what": type(error).__name__, "where": "", "next_step": ""}, "exit_code": OUR_FAULT})

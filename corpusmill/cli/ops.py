@@ -51,7 +51,7 @@ def up(
 def _show_up(settings: Settings, session: Session, state: dict[str, Any]) -> None:
     for note in session.notes:
         out.note(note)
-    names = ", ".join(f"{child['name']} {child['pid']}" for child in state["children"])
+    names = ", ".join(f"{child['name']} {child['pid'] or 'is being started again'}" for child in state["children"])
     out.summary(f"up: supervisor {session.pid} ({names}) in {settings.home}")
     out.summary("stop it with: corpusmill down")
     out.result({"pid": session.pid, "home": str(settings.home), **state})

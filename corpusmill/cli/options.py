@@ -108,7 +108,14 @@ class CorpusFlags:
         Literal["split", "truncate", "fail"], Option(help="What becomes of a text longer than the model takes.")
     ] = "split"
     text_field: Annotated[str, Option(metavar="NAME", help="Field or column of a record that holds its text.")] = "text"
-    id_field: Annotated[str, Option(metavar="NAME", help="Field or column of a record that holds its id.")] = "id"
+    id_field: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            show_default="id, where there is one",
+            help="Field or column of a record that holds its id; one that is named must be there.",
+        ),
+    ] = None
     include: Annotated[list[str], Option(metavar="GLOB", help="Read only such files of a folder; may be repeated.")] = (
         field(default_factory=list)
     )

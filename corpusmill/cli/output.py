@@ -17,6 +17,7 @@ from corpusmill.errors import CorpusmillError
 
 # What a shell shows of a program that SIGPIPE ended.
 _BROKEN_PIPE = 141
+_INTERRUPTED = 130
 
 
 @dataclass
@@ -77,6 +78,13 @@ def nobody_reads() -> int:
     """Our reader has left (`| head`): let nothing complain about it, at exit either. Gives the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return _BROKEN_PIPE
+
+
+def interrupted() -> int:
+    """Ctrl-C in the middle of a command that has nothing else to say then. Gives the exit code."""
+    what = {"what": "interrupted", "where": "", "next_step": ""}
+    out.result({"error": what, "exit_code": _INTERRUPTED})
+    return _INTERRUPTED
 
 
 out = Output()

@@ -41,7 +41,9 @@ def failures(job: JobRef) -> None:
         listed = []
         for failure in found.failures():
             place = f"{failure.source}:{failure.line}" if failure.line else f"{failure.source} chunk {failure.chunk}"
-            request = f" ({failure.request_id})" if failure.request_id else ""
+            # Most messages end with it already.
+            untold = failure.request_id is not None and failure.request_id not in failure.error
+            request = f" ({failure.request_id})" if untold else ""
             out.line(f"{place}  {failure.id}  {failure.error_class}: {failure.error}{request}")
             if out.json:
                 listed.append(asdict(failure))

@@ -78,9 +78,7 @@ def _print(plan: Plan) -> None:
     out.table(("MODEL", "TIER", "REQUESTS", "INPUT", "OUTPUT", "USD", "TIME"), rows, right=(2, 3, 4, 5, 6))
     out.line(plan.assumption)
     if any(row.hours is None for row in plan.rows):
-        out.line(
-            "time: unknown before the first reply tells the limits; set CORPUSMILL_LIMITS__RPM and __TPM to see it"
-        )
+        out.line("TIME needs limits: set CORPUSMILL_LIMITS__RPM or __TPM")
     else:
         out.line("time: at the limits that are set; latency and other jobs add to it")
     out.line(f"disk: about {plan.disk_bytes / 1e6:,.1f} MB for ledger and output")

@@ -45,6 +45,7 @@ class Child:
         self._log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
         self._told: list[bytes] = []
+        self._spawned = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -56,6 +57,10 @@ class Child:
     def start(self) -> None:
         """Keep it running from now on."""
         self._task = asyncio.create_task(self._keep(), name=f"keep {self.program.name}")
+
+    async def spawned(self) -> None:
+        """Wait until it has been started, once."""
+        await self._spawned.wait()
 
     def tell(self, line: bytes) -> None:
         """Write a line to its standard input, now and after each restart; of equal lines the last counts."""
@@ -97,15 +102,19 @@ class Child:
     async def _run_once(self) -> int:
         program = self.program
         # Spawned by the loop, which is the supervisor's main thread, and so lives as long as the supervisor.
-        process = await asyncio.create_subprocess_exec(
-            *program.command,
-            env=dict(program.env),
-            cwd=program.folder,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=self._log_file,
-            stderr=self._log_file,
-        )
-        self._process = process
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *program.command,
+                env=dict(program.env),
+                cwd=program.folder,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=self._log_file,
+                stderr=self._log_file,
+            )
+            self._process = process
+        finally:
+            # In vain as well: nobody shall wait for what will not come.
+            self._spawned.set()
         log.info("child started name=%s pid=%d", program.name, process.pid)
         self._write(process, self._told)
         if self._stopping.is_set():

@@ -46,7 +46,7 @@ class Staff:
         await self.set_workers(1)
 
     async def set_workers(self, count: int) -> None:
-        """Start workers, or stop some, until there are `count`."""
+        """Start workers, or stop some, until there are `count` processes."""
         while len(self._workers) < count:
             worker = self._started(self._program("workers", stop_within_s=self.settings.grace_s + AFTER_GRACE_S))
             for line in self._providers:
@@ -54,7 +54,7 @@ class Staff:
             self._workers.append(worker)
         surplus = self._workers[count:]
         del self._workers[count:]
-        await asyncio.gather(*(worker.stop() for worker in surplus))
+        await asyncio.gather(*(worker.stop() for worker in surplus), *(worker.spawned() for worker in self._workers))
 
     def hand_over(self, provider: dict[str, Any]) -> None:
         """Give a provider, key included, to every worker, now and after a restart."""

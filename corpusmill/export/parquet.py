@@ -8,7 +8,6 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from corpusmill.errors import UsageError
 from corpusmill.export.lines import completion, floats, index
 from corpusmill.export.rows import Row, body_of
 
@@ -18,7 +17,8 @@ _GROUP_ROWS = 4096
 
 def write_completions(file: BinaryIO, rows: Iterable[Row]) -> int:
     """Write the columns of a completion's line; `metadata` is JSON text. Returns the number of rows."""
-    pa = arrow()
+    import pyarrow as pa
+
     schema = pa.schema(
         [
             *_origin(pa),
@@ -37,7 +37,8 @@ def write_completions(file: BinaryIO, rows: Iterable[Row]) -> int:
 
 def write_embeddings(file: BinaryIO, rows: Iterable[Row], *, dimensions: int | None) -> int:
     """Write the columns of an embedding, the vector as a list of fixed size; returns the number of rows."""
-    pa = arrow()
+    import pyarrow as pa
+
     groups = _groups(rows)
     first = next(groups, [])
     size = len(body_of(first[0])) // 4 if first else dimensions or 0
@@ -53,21 +54,6 @@ def write_embeddings(file: BinaryIO, rows: Iterable[Row], *, dimensions: int | N
     )
     dictionaries = ([_embedding(row) for row in group] for group in (first, *groups) if group)
     return _write(file, schema, dictionaries)
-
-
-def arrow() -> Any:
-    """The pyarrow module.
-
-    Raises:
-        UsageError: the extra is not installed.
-    """
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise UsageError(
-            "Parquet needs pyarrow, which is not installed", next_step="pip install 'corpusmill[parquet]'"
-        ) from None
-    return pa
 
 
 def _origin(pa: Any) -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from corpusmill.export import batch, lines, parquet
 from corpusmill.export.files import Ready, replacing
 from corpusmill.export.rows import Row
 from corpusmill.export.vectors import write_array
+from corpusmill.extras import need_pyarrow
 from corpusmill.spec import Kind
 
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {
@@ -42,13 +43,15 @@ def targets(kind: Kind, out: Path, errors_out: Path | None = None) -> tuple[Path
     """The files that an export to `out` writes, the main one first.
 
     Raises:
-        UsageError: that kind of job is not written to such a file.
+        UsageError: that kind of job is not written to such a file, or a package for it is missing.
     """
     if out.suffix not in _SUFFIXES[kind]:
         allowed = " or ".join(_SUFFIXES[kind])
         raise UsageError(
             f"--out {out} must end in {allowed}", next_step=f"for example --out {out.stem}{_SUFFIXES[kind][0]}"
         )
+    if out.suffix == ".parquet":
+        need_pyarrow(f"--out {out}")
     if kind == "request":
         return out, errors_out or out.with_suffix(".errors.jsonl")
     return (out, out.with_suffix(".jsonl")) if out.suffix == ".npy" else (out,)

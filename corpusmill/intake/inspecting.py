@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from corpusmill.extras import need_pyarrow
 from corpusmill.intake import kinds
 from corpusmill.intake.clean import BadTextFinder
 from corpusmill.intake.opening import unreadable
@@ -33,12 +34,15 @@ def look(path: Path, *, as_text: bool) -> Looked:
 
     Raises:
         SourceError: it cannot be read.
+        UsageError: the package that reads it is not installed.
     """
     if advice := kinds.advice(path):
         return Looked(reason=f"{path.suffix[1:].upper()}, needs a converter", advice=advice)
     lines = kinds.line_format(path)
     if lines is None and not as_text and not kinds.is_text_name(path):
         return Looked(reason="unknown kind")
+    if lines and lines[0] == "parquet":
+        need_pyarrow(str(path), otherwise="or leave such files of a folder out: --exclude '*.parquet'")
     try:
         return _read(path, *(lines or ("text", None)))
     except OSError as error:

@@ -54,7 +54,9 @@ def unpacked(raw: BinaryIO, compression: Compression | None) -> BinaryIO:
 def unreadable(path: Path, error: OSError) -> SourceError:
     """The error for a file that the system will not let us read."""
     return SourceError(
-        f"cannot be read: {error.strerror or error}", path=str(path), next_step="check the path and its permissions"
+        f"{path} cannot be read: {error.strerror or error}",
+        path=str(path),
+        next_step="check the path and its permissions",
     )
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from corpusmill.errors import SourceError, UsageError
+from corpusmill.errors import SourceError
 from corpusmill.intake.clean import bad_character, clean_tree
 from corpusmill.intake.opening import opened
-from corpusmill.intake.records import no_text_field, record_of
+from corpusmill.intake.records import header_error, record_of
 from corpusmill.intake.shapes import BadLine, Reading, Record, SourceFile
 
 # Rows in memory at a time.
@@ -18,12 +18,9 @@ _BATCH = 1_000
 
 def read(file: SourceFile, reading: Reading) -> Iterator[Record | BadLine]:
     """The records of a Parquet file; their line is the row, from 1. Values JSON has no form for become text."""
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        fix = "pip install 'corpusmill[parquet]'"
-        raise UsageError("Parquet needs pyarrow", where=str(file.path), next_step=fix) from error
+    import pyarrow
+    import pyarrow.parquet as parquet
+
     with opened(file) as stream:
         try:
             yield from _records(parquet.ParquetFile(stream), file, reading)
@@ -34,10 +31,8 @@ def read(file: SourceFile, reading: Reading) -> Iterator[Record | BadLine]:
 
 def _records(table: Any, file: SourceFile, reading: Reading) -> Iterator[Record | BadLine]:
     names = table.schema_arrow.names
-    if reading.text_field not in names:
-        what = no_text_field(reading.text_field, dict.fromkeys(names))
-        fix = "name the column that holds the text: --text-field"
-        raise SourceError(what, path=str(file.path), next_step=fix)
+    if wrong := header_error(names, reading):
+        raise SourceError(wrong[0], path=str(file.path), next_step=wrong[1])
     row = 0
     for batch in table.iter_batches(batch_size=_BATCH):
         for fields in batch.to_pylist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -93,7 +94,7 @@ def _look_into(folder: Path, number: int, label: int, reading: Reading, finding:
             finding.leave_out(reason, entry.relative)
             finding.advice += [looked.advice] if looked.advice and looked.advice not in finding.advice else []
     if len(finding.files) == before and not any(place == number for place in finding.seen.values()):
-        raise _nothing_in(folder, finding)
+        raise _nothing_in(folder, reading, finding)
 
 
 def _look_at(path: Path, number: int, reading: Reading, finding: _Finding) -> None:
@@ -134,7 +135,8 @@ def _why_not_records(file: SourceFile | None, reading: Reading) -> str | None:
         return None
     no_text = f"no field {reading.text_field!r}"
     try:
-        first = next(records(file, reading), None)
+        # Without the id's field: a file of texts that lacks it is no other kind of file, but an error.
+        first = next(records(file, replace(reading, id_field=None)), None)
     except UsageError as error:
         return no_text if error.what.startswith(no_text) else error.what
     return no_text if isinstance(first, BadLine) and first.no_text else None
@@ -158,9 +160,13 @@ def _notes(finding: _Finding) -> Iterator[str]:
         yield f"bad text replaced by U+FFFD in {'; '.join(finding.mended[:_NAMES])}{rest}"
 
 
-def _nothing_in(folder: Path, finding: _Finding) -> SourceError:
-    what = "the folder holds no file that can be read"
+def _nothing_in(folder: Path, reading: Reading, finding: _Finding) -> SourceError:
     notes = "; ".join((*map(str, _left_out(finding)), *finding.advice[:1]))
+    if reading.include and not notes:
+        globs = " ".join(f"--include {shlex.quote(glob)}" for glob in reading.include)
+        fix = "patterns are those of .gitignore, below the folder; what is hidden, ignored or excluded is never read"
+        return SourceError(f"no file of the folder matches {globs}", path=str(folder), next_step=fix)
+    what = "the folder holds no file that can be read"
     fix = notes or "put text files in it, or name files of an unknown kind with --include"
     return SourceError(what, path=str(folder), next_step=fix)
 

@@ -30,14 +30,20 @@ class Reading:
     `include` and `exclude` are patterns as in `.gitignore`, for files in folders; a file that `include` names is
     read as text whatever its suffix. `on_bad_text` says what becomes of invalid UTF-8, NUL and lone surrogates:
     U+FFFD in their place, the file or record left out, or an error. `skip_invalid` leaves broken records out.
+    An `id_field` that is given has to be in every record; by default it is `id`, where there is one.
     """
 
     text_field: str = "text"
-    id_field: str = "id"
+    id_field: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     on_bad_text: BadTextPolicy = "replace"
     skip_invalid: bool = False
+
+    @property
+    def id_name(self) -> str:
+        """The field in effect."""
+        return self.id_field or "id"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from corpusmill.errors import SourceError
 from corpusmill.intake.clean import bad_character, clean
 from corpusmill.intake.opening import LONGEST_LINE, blank_line, opened
-from corpusmill.intake.records import no_text_field, record_of
+from corpusmill.intake.records import header_error, record_of
 from corpusmill.intake.shapes import BadLine, Reading, Record, SourceFile
 
 _MEND = "mend the row, or leave such rows out: --skip-invalid"
@@ -48,10 +48,8 @@ def _names(header: _Row | BadLine, file: SourceFile, reading: Reading) -> list[s
     if len(set(names)) < len(names):
         what = "two columns have the same name"
         raise SourceError(what, path=str(file.path), line=1, next_step="rename one of them")
-    if reading.text_field not in names:
-        what = no_text_field(reading.text_field, dict.fromkeys(names))
-        fix = "name the column that holds the text: --text-field"
-        raise SourceError(what, path=str(file.path), line=1, next_step=fix)
+    if wrong := header_error(names, reading):
+        raise SourceError(wrong[0], path=str(file.path), line=1, next_step=wrong[1])
     return names
 
 

@@ -47,7 +47,7 @@ def commit(conn: Connection, batch: Batch, answers: Sequence[_Row], *, worker_id
     _write_answers(this, answers)
     _write_results(this)
     _write_usage(this)
-    _count_sent(this)
+    _count_unpaid(this)
     closed_now = _settle_leases(this, lease_s)
     shards.save(conn, locked.values())
     money.adjust(conn, _moved(locked, before))
@@ -56,7 +56,7 @@ def commit(conn: Connection, batch: Batch, answers: Sequence[_Row], *, worker_id
 
 
 def _mentioned(batch: Batch) -> set[ShardRef]:
-    refs = {*batch.fences, *batch.sent, *batch.reserved, *batch.closing, *batch.releasing}
+    refs = {*batch.fences, *batch.unpaid, *batch.reserved, *batch.closing, *batch.releasing}
     return refs | {result.ref for result in batch.results} | {usage.ref for usage in batch.usage}
 
 
@@ -159,6 +159,7 @@ def _count_usage(shard: LockedShard, usage: Usage) -> None:
     unknown = usage.outcome == "unknown"
     shard.charge(rounded(usage.usd or Decimal(0)), unknown=unknown)
     shard.unpriced += usage.usd is None
+    shard.requests += 1
     if unknown:
         shard.unknown_attempts += 1
         return
@@ -167,8 +168,8 @@ def _count_usage(shard: LockedShard, usage: Usage) -> None:
     shard.max_completion = max(shard.max_completion, usage.completion_tokens)
 
 
-def _count_sent(this: _Commit) -> None:
-    for ref, count in this.batch.sent.items():
+def _count_unpaid(this: _Commit) -> None:
+    for ref, count in this.batch.unpaid.items():
         if ref in this.locked:
             this.locked[ref].requests += count
 

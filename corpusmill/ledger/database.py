@@ -12,7 +12,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -116,9 +117,17 @@ def _unknown() -> UsageError:
 
 def _sqlite(url: URL) -> Engine:
     engine = create_engine(url, hide_parameters=True)
+    event.listen(engine, "do_connect", _make_private)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(_dialect: object, _record: object, arguments: list[str], _options: object) -> None:
+    """Make a new file for its owner alone: it holds texts, and a HOME may have been made by somebody else."""
+    # SQLite gives the log and the index beside it the same mode. What is wrong with the path it says itself.
+    with suppress(OSError):
+        Path(arguments[0]).touch(mode=0o600, exist_ok=False)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

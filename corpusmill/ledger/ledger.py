@@ -302,7 +302,7 @@ class Ledger:
         return self._db.write(claims.awaited, ref, fence)
 
     def commit(self, batch: Batch, *, worker_id: str, lease_s: float) -> CommitReport:
-        """Write a batch in one transaction. Written twice it counts once, but for `sent`."""
+        """Write a batch in one transaction. Written twice it counts once, but for `unpaid`."""
         answers = encoding.rows(batch.answers)
         return self._db.write(commits.commit, batch, answers, worker_id=worker_id, lease_s=lease_s)
 

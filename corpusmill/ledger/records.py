@@ -185,17 +185,18 @@ class Usage:
 class Batch:
     """What a group commit writes in one transaction.
 
-    `fences`: the fence under which this worker holds each shard it mentions. `sent`: calls made since the last
-    commit, by shard. `reserved`: money now set aside for sends in progress, by shard (absolute). `closing`: shards
-    whose items all have a result as far as the worker knows. `releasing`: shards given back unfinished, with the
-    seconds until they may be claimed again. `renew`: extend the lease of every shard in `fences` by `lease_s`.
+    `fences`: the fence under which this worker holds each shard it mentions. `unpaid`: calls that cost nothing, by
+    shard; any other call is counted by its usage row. `reserved`: money now set aside for sends in progress, by shard
+    (absolute). `closing`: shards whose items all have a result as far as the worker knows. `releasing`: shards given
+    back unfinished, with the seconds until they may be claimed again. `renew`: extend the lease of every shard in
+    `fences` by `lease_s`.
     """
 
     fences: Mapping[ShardRef, int] = field(default_factory=dict)
     answers: Sequence[Answer] = ()
     results: Sequence[ItemResult] = ()
     usage: Sequence[Usage] = ()
-    sent: Mapping[ShardRef, int] = field(default_factory=dict)
+    unpaid: Mapping[ShardRef, int] = field(default_factory=dict)
     reserved: Mapping[ShardRef, Decimal] = field(default_factory=dict)
     closing: Sequence[ShardRef] = ()
     releasing: Mapping[ShardRef, float] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from corpusmill.errors import CorpusmillError, DiskFull, Unavailable
+from corpusmill.errors import CorpusmillError, DiskFull, Unavailable, UsageError
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _GIVEN_UP: Final = ("40001", "40P01")
@@ -18,6 +18,7 @@ _NO_ROOM: Final = ("53100",)
 _AWAY: Final = ("08", "57P", "53", "25006", "28", "3D000")
 # SQLite's primary result codes
 _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_READONLY, _SQLITE_IOERR, _SQLITE_FULL, _SQLITE_CANTOPEN = 5, 6, 8, 10, 13, 14
+_SQLITE_CORRUPT, _SQLITE_NOT_A_DATABASE = 11, 26
 
 _REACH_POSTGRES = "start it or correct CORPUSMILL_DATABASE_URL, then run the same command again"
 _REACH_SQLITE = "see that the file can be written and that nothing else locks it, then run the same command again"
@@ -41,6 +42,12 @@ def told(error: DBAPIError, url: URL) -> CorpusmillError:
             f"the ledger's database cannot be used: {_first_line(error, url)}",
             where=place(url),
             next_step=_REACH_SQLITE if url.get_backend_name() == "sqlite" else _REACH_POSTGRES,
+        )
+    if _sqlite_code(error) in (_SQLITE_CORRUPT, _SQLITE_NOT_A_DATABASE):
+        return UsageError(
+            f"the ledger's file is damaged, or no ledger: {_first_line(error, url)}",
+            where=place(url),
+            next_step="put a copy of the ledger back, or move the file away to begin anew",
         )
     return CorpusmillError(
         f"the ledger's database refused a statement: {_shape(error)}",

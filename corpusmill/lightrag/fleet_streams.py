@@ -7,15 +7,17 @@ stream has ended, and an unknown spend where it broke or was left.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import platform
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from decimal import Decimal
 
 import openai
 
+from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Answer, Batch, ClaimedShard, ItemResult, ShardRef, Usage
 from corpusmill.lightrag import answering, retrying
@@ -32,6 +34,8 @@ from corpusmill.llm.usage import Tokens, tokens_of
 from corpusmill.prices import PriceCard
 from corpusmill.replies import loads
 from corpusmill.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # A stream is never taken over by a worker while it may still run: nobody would read it.
 _LEASE_MARGIN_S = 60.0
@@ -179,10 +183,13 @@ class _Turn:
             answers=said.answers,
             results=said.results,
             usage=said.usage,
-            sent={self.ref: 1},
             closing=[self.ref],
         )
-        await asyncio.to_thread(self._ledger.commit, batch, worker_id=self._id, lease_s=_LEASE_MARGIN_S)
+        try:
+            await asyncio.to_thread(self._ledger.commit, batch, worker_id=self._id, lease_s=_LEASE_MARGIN_S)
+        except CorpusmillError as error:
+            # The listener has the whole answer; it must not lose it because the ledger is away.
+            log.warning("a stream could not be written job=%d shard=%d: %s", *astuple(self.ref), error.what)
 
 
 def _refused(gate: Gate, grant: Grant, error: openai.APIStatusError) -> None:

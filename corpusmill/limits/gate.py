@@ -83,6 +83,14 @@ class Gate:
         self._followed: Rates | None = None
         self.limited_by = Why.NOTHING
 
+    def heed(self, limits: Limits) -> None:
+        """Keep to these limits from now on, with the whole fleet; those who wait already do so under the new ones."""
+        if limits == self._limits:
+            return
+        self._limits, self._floors_s = limits, floors_s(limits.burst_s)
+        self._link.heed(limits)
+        self._alarm.ring_by(self._time())
+
     @property
     def free(self) -> bool:
         """Whether a person has said that there is no limit at all: then a grant needs no round trip."""

@@ -46,11 +46,14 @@ class Limiter:
         await self._redis.aclose()
 
     def gate(self, scope: Scope, limits: Limits, *, settle: Settle = "estimate") -> Gate:
-        """The gate of a scope; the first call opens it, and its `limits` and `settle` hold."""
-        if scope not in self._gates:
-            gate = Gate(Bucket(self._redis, scope, process=self._process), limits, settle=settle)
-            self._gates[scope] = gate, asyncio.create_task(gate.run(), name=f"limiter:{scope.model}")
-        return self._gates[scope][0]
+        """The gate of a scope; the first call opens it, and its `settle` holds. The `limits` last given hold."""
+        if scope in self._gates:
+            gate, _ = self._gates[scope]
+            gate.heed(limits)
+            return gate
+        gate = Gate(Bucket(self._redis, scope, process=self._process), limits, settle=settle)
+        self._gates[scope] = gate, asyncio.create_task(gate.run(), name=f"limiter:{scope.model}")
+        return gate
 
 
 def _for_redis_py(url: str) -> str:

@@ -28,6 +28,7 @@ class Link:
         self.tab = Tab()
         self.rates: Rates | None = None
         self.processes = 1
+        self._untold = False
         self._calls = 0
         self._unconfirmed: tuple[int, Settlement] | None = None
         self._slowdown: Slowdown | None = None
@@ -37,9 +38,16 @@ class Link:
         """Slow the fleet down with the next call."""
         self._slowdown = strongest(self._slowdown, what)
 
+    def heed(self, limits: Limits) -> None:
+        """Tell the bucket other limits with the next call."""
+        self._limits, self._untold = limits, True
+
     async def configure(self) -> None:
         """Make the bucket if it is not there. One that this process has drawn from before starts empty."""
-        self.rates = await self._bucket.configure(self._limits, full=self.rates is None)
+        limits = self._limits
+        self.rates = await self._bucket.configure(limits, full=self.rates is None)
+        # Others may have been said while Redis answered.
+        self._untold = limits is not self._limits
 
     async def settle(self) -> None:
         """Deliver slowdowns and settlements, each exactly once."""
@@ -71,7 +79,7 @@ class Link:
             self._present_at = now
 
     async def _ensure(self) -> None:
-        if self.rates is None:
+        if self.rates is None or self._untold:
             await self.configure()
 
     async def _deliver(self) -> None:

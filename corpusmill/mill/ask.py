@@ -24,8 +24,9 @@ class Shape:
     """How sources become items; enters the job key.
 
     `chunk_tokens` and `chunk_overlap` are tokens of the model's own encoding, the overlap 80 unless given, or a quarter
-    of smaller chunks; without `chunk` a file or record is one item. `skip_invalid` leaves broken lines of line files
-    out and counts them.
+    of smaller chunks; without `chunk` a file or record is one item. An `id_field` that is given has to be in every
+    record; by default it is `id`, where there is one. `skip_invalid` leaves broken lines of line files out and counts
+    them.
     """
 
     chunk_tokens: int = 800
@@ -33,7 +34,7 @@ class Shape:
     chunk: bool = True
     too_long: TooLong = "split"
     text_field: str = "text"
-    id_field: str = "id"
+    id_field: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     on_bad_text: OnBadText = "replace"
@@ -43,6 +44,11 @@ class Shape:
     def overlap(self) -> int:
         """The overlap in effect."""
         return min(_OVERLAP, self.chunk_tokens // 4) if self.chunk_overlap is None else self.chunk_overlap
+
+    @property
+    def id_name(self) -> str:
+        """The field of a record's id in effect."""
+        return self.id_field or "id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from corpusmill.errors import SourceError, UsageError
 from corpusmill.ledger.records import NewItem
 from corpusmill.mill import loading, specs
 from corpusmill.mill.ask import Ask
+from corpusmill.mill.placeholders import slips
 from corpusmill.settings import Settings
 from corpusmill.spec import JobSpec
 
@@ -36,8 +37,9 @@ class Corpus:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to tell a person about the sources."""
-        return self.scan.notes
+        """What to tell a person about the prompt and the sources."""
+        slip = slips(self._ask.prompt or "")
+        return (slip, *self.scan.notes) if slip else self.scan.notes
 
     @property
     def files(self) -> list[Path]:

@@ -34,5 +34,5 @@ def job_key(spec: JobSpec, shape: Shape, *, cache: bool, sources: bytes, chunker
 
 def _effective(shape: Shape) -> dict[str, Any]:
     left_out = _SEEN_IN_SOURCES if shape.chunk else (*_SEEN_IN_SOURCES, *_CHUNKING)
-    facts = {**asdict(shape), "chunk_overlap": shape.overlap}
+    facts = {**asdict(shape), "chunk_overlap": shape.overlap, "id_field": shape.id_name}
     return {name: value for name, value in facts.items() if name not in left_out}

@@ -42,7 +42,7 @@ class CorpusOptions(RunOptions, total=False):
     chunk: bool
     too_long: TooLong
     text_field: str
-    id_field: str
+    id_field: str | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     on_bad_text: OnBadText

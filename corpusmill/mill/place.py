@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from corpusmill.embedded.place import place_of, prepare
+from corpusmill.errors import Unavailable
 from corpusmill.ledger import Ledger
 from corpusmill.settings import Settings
 
@@ -69,7 +70,7 @@ class Place:
         """Make sure that work can be sent: start or join the supervisor and hand it these providers.
 
         Raises:
-            Unavailable: the supervisor does not come up.
+            Unavailable: the supervisor does not come up, or the fleet's broker cannot be reached.
         """
         with self._lock:
             if self._app is None:
@@ -77,9 +78,13 @@ class Place:
 
     def _make_app(self, providers: Collection[str]) -> Any:
         from corpusmill.app import make_app
+        from corpusmill.feed import queue_lengths
 
         if not self.settings.embedded:
-            return make_app(self.settings)
+            app = make_app(self.settings)
+            # Asked once: with no worker there is nothing to publish, and a broker that is away would never be told.
+            queue_lengths(app)
+            return app
         from corpusmill.embedded.client import join
 
         self._session = self._open.enter_context(join(self.settings, provider_names=list(providers)))
@@ -89,11 +94,16 @@ class Place:
         """Send as many shards as the fleet has room for, now; the scheduler sends the rest.
 
         Raises:
-            Unavailable: the broker cannot be reached.
+            Unavailable: the broker of the fleet cannot be reached.
         """
         from corpusmill.feed import feed
 
-        feed(self.ledger, self._app)
+        try:
+            feed(self.ledger, self._app)
+        except Unavailable:
+            # Embedded, the queue is being started again by its supervisor; the scheduler feeds it then.
+            if self._session is None:
+                raise
 
     def attach(self, job_id: int) -> None:
         """Be a viewer of this job: embedded, it runs while it has one."""

@@ -28,17 +28,23 @@ def card_for_model(settings: Settings, provider: str, model: str) -> PriceCard |
     return card_for(model, base_url_of(settings, provider), settings.prices)
 
 
-def refuse_budget(budget_usd: Decimal | None, model: str, *, priced: bool) -> None:
+def refuse_budget(budget_usd: Decimal | None, model: str, *, priced: bool, several: bool = False) -> None:
     """Refuse a budget that nothing could be reckoned against.
 
     Raises:
-        UsageError: there is a budget and the model has no price.
+        UsageError: there is a budget, and the model has no price or there are several models.
     """
-    if budget_usd is not None and not priced:
+    if budget_usd is None or priced:
+        return
+    if several:
         raise UsageError(
-            f"{model} has no known price, so a budget cannot be kept",
-            next_step="give its price in the file that CORPUSMILL_PRICES names, or leave out --budget",
+            "the file asks for several models and a job has one price, so a budget cannot be kept",
+            next_step="write one file for each model, or leave out --budget",
         )
+    raise UsageError(
+        f"{model} has no known price, so a budget cannot be kept",
+        next_step="give its price in the file that CORPUSMILL_PRICES names, or leave out --budget",
+    )
 
 
 def base_url_of(settings: Settings, provider: str) -> str:

@@ -106,7 +106,9 @@ class _Submission:
             )
         self._items = chain([first], self._items)
         card = pricing.card_of(self._place.settings, self._provider, corpus.models)
-        pricing.refuse_budget(self._budget(), corpus.spec.model, priced=card is not None)
+        pricing.refuse_budget(
+            self._budget(), corpus.spec.model, priced=card is not None, several=len(corpus.models) > 1
+        )
         return self._ledger.submit(self._new_job(corpus.spec, key, card.as_json() if card else None))
 
     def _new_job(self, spec: JobSpec, key: bytes, card: dict[str, object] | None) -> NewJob:

@@ -29,7 +29,7 @@ def spooled(ask: Ask) -> Iterator[Ask]:
     with tempfile.TemporaryDirectory(prefix="corpusmill-") as folder:
         path = Path(folder, _NAME)
         with path.open("wb") as file:
-            file.writelines(_lines(ask.texts, ask.shape.text_field, ask.shape.id_field))
+            file.writelines(_lines(ask.texts, ask.shape.text_field, ask.shape.id_name))
         yield replace(ask, sources=(path,), texts=None)
 
 

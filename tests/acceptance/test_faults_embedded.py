@@ -71,6 +71,7 @@ def assert_paid_at_most_twice_what_was_in_flight(shell: Shell, endpoint: Simulat
     bill = outcomes(shell)
     assert bill["paid"] == DISTINCT
     assert paid_twice <= bill.get("unknown", 0) <= twice
+    assert shell.ok("show", "last")["requests_total"] == sum(bill.values())
 
 
 def outcomes(shell: Shell) -> dict[str, int]:

@@ -64,6 +64,12 @@ def outcomes(fleet: Fleet) -> dict[str, int]:
         return dict(connection.execute("SELECT outcome, count(*) FROM corpusmill_usage GROUP BY outcome").fetchall())
 
 
+def waiting_at_the_queue(fleet: Fleet) -> int:
+    """How many workers and schedulers are up and wait for messages."""
+    with fleet.redis.client() as client:
+        return sum(each["cmd"] == "brpop" for each in client.client_list())
+
+
 def ids(fleet: Fleet, name: str, key: str = "id") -> list[Any]:
     """The ids in an output, in its order."""
     return [line[key] for line in fleet.producer.lines(name)]
@@ -89,6 +95,7 @@ def test_two_workers_and_two_schedulers_do_three_jobs_under_one_limit_that_the_e
     write_items(fleet, 860)
     write_items(fleet, 5_000, "texts.jsonl")
     write_requests(fleet, 150)
+    until(lambda: waiting_at_the_queue(fleet) == 4, 40)
 
     shell = fleet.producer
     started = [

@@ -8,6 +8,8 @@ from tests.acceptance.corpora import documents, prose
 from tests.fixtures.shell import Shell, until
 from tests.fixtures.simulator import Simulator, StartSimulator
 
+# One call a second: a job of forty is not over before a test is done with it.
+SLOW = {"CORPUSMILL_LIMITS__RPM": "60"}
 ASK = ("complete", "docs", "--prompt", "Say", "--model", "gpt-6-luna")
 
 
@@ -45,9 +47,9 @@ def test_ctrl_c_pauses_says_how_to_go_on_and_loses_nothing(shell: Shell, simulat
 
 
 def test_ctrl_c_with_json_still_ends_with_the_summary(shell: Shell, simulator: StartSimulator) -> None:
-    endpoint = shell.connect(simulator(latency_ms="2000"))
-    notes(shell, 3)
-    process = shell.start(*ASK, "--json")
+    endpoint = shell.connect(simulator())
+    notes(shell, 40)
+    process = shell.start(*ASK, "--json", env=SLOW)
     started(endpoint)
     stopped = shell.interrupt(process)
     assert (stopped.code, stopped.object["state"]) == (130, "paused")
@@ -143,15 +145,16 @@ def test_a_detached_job_goes_on_and_watch_writes_its_output(shell: Shell, simula
 
 
 def test_ctrl_c_leaves_a_detached_job_running(shell: Shell, simulator: StartSimulator) -> None:
-    shell.connect(simulator(latency_ms="1000"))
-    notes(shell, 5)
-    job = shell.ok(*ASK, "--detach")["job"]
+    endpoint = shell.connect(simulator())
+    notes(shell, 40)
+    job = shell.ok(*ASK, "--detach", env=SLOW)["job"]
     watching = shell.start("watch", job)
     shell.wait_for(watching, job)
     left = shell.interrupt(watching)
-    assert left.code == 130
+    assert left.code == 130, str(left)
     assert "goes on" in left.err
-    until(lambda: shell.ok("show", job)["state"] == "finished")
+    started(endpoint, endpoint.stats()["requests"] + 2)
+    assert shell.ok("cancel", job)["state"] == "cancelled"
 
 
 def test_failed_items_are_listed_and_tried_again_on_demand(shell: Shell, simulator: StartSimulator) -> None:
@@ -189,14 +192,18 @@ def test_two_shells_with_one_command_are_two_viewers_of_one_job(shell: Shell, si
 
 
 def test_ctrl_c_in_one_of_two_shells_does_not_pause_the_other(shell: Shell, simulator: StartSimulator) -> None:
-    endpoint = shell.connect(simulator(latency_ms="1500"))
-    notes(shell, 5)
-    staying = shell.start(*ASK, "--json")
+    endpoint = shell.connect(simulator())
+    notes(shell, 40)
+    staying = shell.start(*ASK, "--json", "--name", "shared", env=SLOW)
     started(endpoint)
-    leaving = shell.start(*ASK)
+    leaving = shell.start(*ASK, env=SLOW)
     shell.wait_for(leaving, "j_")
-    assert shell.interrupt(leaving).code == 130
-    assert shell.finish(staying).object["state"] == "finished"
+    left = shell.interrupt(leaving)
+    assert left.code == 130, str(left)
+    assert "goes on" in left.err
+    started(endpoint, endpoint.stats()["requests"] + 2)
+    shell.ok("cancel", "shared")
+    assert shell.finish(staying).object["state"] == "cancelled"
 
 
 def test_pause_resume_and_cancel_from_another_shell(shell: Shell, simulator: StartSimulator) -> None:

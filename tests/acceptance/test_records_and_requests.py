@@ -118,6 +118,14 @@ def test_embedding_requests_come_back_whole(shell: Shell, simulator: StartSimula
     assert summary["succeeded"] == 1
 
 
+def test_a_budget_over_several_models_is_refused_with_the_reason(shell: Shell) -> None:
+    shell.environment["OPENAI_API_KEY"] = "k"
+    shell.write("requests.jsonl", request("one", "a") + request("two", "b", model="gpt-6-sol"))
+    done = shell.run("run", "requests.jsonl", "--budget", 1)
+    assert done.code == 2, str(done)
+    assert "several models" in done.err
+
+
 def test_request_files_with_a_fault_are_refused_with_the_line(shell: Shell) -> None:
     shell.environment["OPENAI_API_KEY"] = "k"
     shell.write("twice.jsonl", request("one", "a") + request("two", "b") + request("one", "c"))

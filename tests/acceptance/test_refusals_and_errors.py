@@ -146,6 +146,18 @@ def test_a_database_that_is_away_is_told_without_its_password(shell: Shell) -> N
     assert "secret" not in done.out + done.err
 
 
+def test_a_broker_that_is_away_is_told_even_while_no_worker_runs(shell: Shell) -> None:
+    shell.write("docs/a.md", "Words.")
+    away = {
+        "CORPUSMILL_BROKER_URL": "redis://:secret@127.0.0.1:1/0",
+        "CORPUSMILL_DATABASE_URL": f"sqlite:///{shell.folder}/fleet.db",
+        "OPENAI_API_KEY": CANARY_KEY,
+    }
+    done = shell.run(*ASK, env=away)
+    told(done, 69, "broker", "127.0.0.1")
+    assert "secret" not in done.out + done.err
+
+
 def test_unknown_jobs_are_answered_with_near_ones(shell: Shell, simulator: StartSimulator) -> None:
     shell.connect(simulator())
     shell.write("docs/a.md", "Words.")

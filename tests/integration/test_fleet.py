@@ -42,6 +42,15 @@ def test_completions_and_embeddings_run_whole(fleet: Fleet) -> None:
     assert all(row.body is not None and len(row.body) == 4 * 8 for row in fleet.results(embedding))
 
 
+def test_worker_and_scheduler_say_what_they_work_on_once_they_are_ready(fleet: Fleet) -> None:
+    wait_until(lambda: fleet.log().count("INFO workers.ready ready ") >= 2)
+    told = [line for line in fleet.log().splitlines() if " ready " in line]
+    assert all(f"broker={fleet.broker.url} database=sqlite:///{fleet.home}/ledger.db" in line for line in told)
+    assert any(f"slots=16 serves=sim={fleet.endpoint}" in line for line in told)
+    assert any("ready scheduler@" in line for line in told)
+    assert "serves no provider" not in fleet.log()
+
+
 def test_a_worker_killed_in_the_middle_of_shards_loses_nothing(
     start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str
 ) -> None:

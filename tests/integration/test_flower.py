@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import subprocess
@@ -24,10 +25,10 @@ CREDENTIALS = "op:CANARY-password"
 
 
 @contextmanager
-def flower(folder: Path, **environment: str) -> Iterator[tuple[str, list[str]]]:
+def flower(folder: Path, *flags: str, **environment: str) -> Iterator[tuple[str, list[str]]]:
     """Flower's base URL, and the lines it printed before."""
     process = subprocess.Popen(
-        [*_entry.child_command("corpusmill"), "flower", "--port", "0"],
+        [*_entry.child_command("corpusmill"), "flower", "--port", "0", *flags],
         env={**_entry.bare_env(), **environment},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -39,7 +40,7 @@ def flower(folder: Path, **environment: str) -> Iterator[tuple[str, list[str]]]:
             lines = [process.stdout.readline()]
             found = re.search(r"http://127\.0\.0\.1:\d+", lines[0])
             assert found, lines
-            if "CORPUSMILL_FLOWER__BASIC_AUTH" not in environment:
+            if "CORPUSMILL_FLOWER__BASIC_AUTH" not in environment and "--json" not in flags:
                 lines.append(process.stdout.readline())
             yield found.group(), lines
         finally:
@@ -142,6 +143,14 @@ def test_what_keeps_it_from_starting_is_told_with_the_way_out(
     assert told in done.stderr
     assert "CANARY" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_with_json_the_password_that_was_made_up_is_told_as_well(environment: dict[str, str], tmp_path: Path) -> None:
+    del environment["CORPUSMILL_FLOWER__BASIC_AUTH"]
+    with flower(tmp_path, "--json", **environment) as (url, lines):
+        told = json.loads(lines[0])
+        assert told["url"] == url
+        assert get(url + "/broker", told["basic_auth"])[0] == 200
 
 
 def test_loopback_is_known_by_name_and_number() -> None:

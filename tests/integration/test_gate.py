@@ -73,6 +73,25 @@ async def test_the_same_scope_has_one_gate_in_a_process(gate: Open) -> None:
     assert gate() is gate()
 
 
+async def test_limits_given_anew_hold_from_then_on_also_where_there_were_none(gate: Open) -> None:
+    await grants(gate(0, 0), 100)
+    limited = gate(600)
+    taken = (await grants(limited, 1))[0]
+    assert limited.rates is not None and limited.rates.rpm == 600
+    assert taken.level_requests < 600 / 60
+    gate(1200)
+    await grants(limited, 1)
+    assert limited.rates.rpm == 1200
+
+
+async def test_those_who_wait_under_a_limit_go_on_when_it_is_lifted(gate: Open) -> None:
+    limited = gate(10)
+    waiting = asyncio.create_task(grants(limited, 30))
+    await until(lambda: limited.wait_hint_s() > 0)
+    gate(0, 0)
+    assert len(await asyncio.wait_for(waiting, 10)) == 30
+
+
 async def test_a_thousand_waiters_cost_a_few_round_trips(gate: Open, valkey_url: str) -> None:
     opened = gate(600_000, 0)
     async with Redis.from_url(valkey_url) as redis:

@@ -305,3 +305,16 @@ def test_a_record_and_a_file_cannot_share_an_id(tree: Tree) -> None:
 def test_compressed_text_is_no_text(tree: Tree) -> None:
     folder = tree({"a.md": "x", "b.md.gz": gzip.compress(b"x")})
     assert sources_of(scan([folder], Reading())) == ["a.md"]
+
+
+def test_an_include_that_matches_nothing_is_told_by_name(tree: Tree) -> None:
+    folder = tree({"a.md": "x", ".hidden.foo": "x"})
+    with pytest.raises(SourceError, match=r"no file of the folder matches --include '\*.foo'") as refused:
+        scan([folder], Reading(include=("*.foo",)))
+    assert "patterns are those of .gitignore" in refused.value.next_step
+
+
+def test_a_source_that_cannot_be_read_is_named_in_the_first_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as refused:
+        scan([tmp_path / "no.md"], Reading())
+    assert refused.value.what == f"{tmp_path}/no.md cannot be read: No such file or directory"

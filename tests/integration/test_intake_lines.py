@@ -414,3 +414,31 @@ def test_memory_does_not_grow_with_the_size_of_a_line_file(tmp_path: Path) -> No
     records, peak_mib = map(int, done.stdout.split())
     assert records > 10_000
     assert peak_mib < 300
+
+
+def test_a_parquet_source_without_pyarrow_is_an_error_even_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.md").write_text("text")
+    (tmp_path / "r.parquet").write_bytes(b"PAR1")
+    for source in (tmp_path, tmp_path / "r.parquet"):
+        with pytest.raises(UsageError, match="needs pyarrow") as refused:
+            scan([source], Reading())
+        assert refused.value.where == str(tmp_path / "r.parquet") and "pip install pyarrow" in refused.value.next_step
+    assert len(scan([tmp_path], Reading(exclude=("*.parquet",))).files) == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("r.jsonl", '{"text": "a", "id": 1}\n'), ("r.csv", "text,id\na,1\n")])
+def test_an_id_field_that_is_named_must_be_there_and_the_default_need_not(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    for source in (path, tmp_path):
+        reading = Reading(id_field="sku")
+        with pytest.raises(SourceError, match="no field 'sku'; fields there: text, id") as refused:
+            validate(scan([source], reading), reading)
+        assert refused.value.where == f"{path}:1" and "--id-field" in refused.value.next_step
+    path.write_text(content.replace("id", "no"))
+    assert [piece.id for piece in found_in(path)] == [f"{name}:{1 + name.endswith('csv')}"]

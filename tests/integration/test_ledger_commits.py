@@ -31,12 +31,12 @@ def test_a_job_worked_off_is_finished_with_exact_counters(ledger: Ledger) -> Non
 def test_the_same_batch_twice_counts_once(ledger: Ledger) -> None:
     job = jobs.submit(ledger, "abc")
     claimed = jobs.claim(ledger, job, 0)
-    batch = jobs.paid(claimed, sent={}, closing=[claimed.ref])
+    batch = jobs.paid(claimed, closing=[claimed.ref])
     first, second = jobs.commit(ledger, batch), jobs.commit(ledger, batch)
     assert first == second
     assert first.closed == {claimed.ref}
     counts = ledger.counts(job.id)
-    assert (counts.succeeded, counts.usd, counts.prompt_tokens) == (3, 3 * jobs.PRICE, 33)
+    assert (counts.succeeded, counts.usd, counts.prompt_tokens, counts.requests) == (3, 3 * jobs.PRICE, 33, 3)
 
 
 def test_an_item_given_twice_in_one_batch_ends_once(ledger: Ledger) -> None:
@@ -80,11 +80,12 @@ def test_another_workers_name_does_not_hold_the_shard(ledger: Ledger) -> None:
 def test_an_adopted_journal_is_written_without_any_fence(ledger: Ledger) -> None:
     job = jobs.submit(ledger, "abc")
     crashed = jobs.claim(ledger, job, 0)
-    ledger.commit(jobs.paid(crashed, fences={}, sent={}), worker_id="adopter", lease_s=60)
+    ledger.commit(jobs.paid(crashed, fences={}), worker_id="adopter", lease_s=60)
     lapse(ledger, crashed.ref)
     assert jobs.claim(ledger, job, 0, worker="w2").items == []
     assert ledger.job(job.id).state == "finished"
     assert ledger.counts(job.id).cached == 0, "its own answers are not cached ones"
+    assert ledger.counts(job.id).requests == 3
 
 
 def test_a_shard_that_is_not_complete_is_released_instead_of_closed(ledger: Ledger) -> None:
@@ -114,7 +115,7 @@ def test_a_call_of_unknown_outcome_costs_apart_and_its_tokens_do_not_count(ledge
     job = jobs.submit(ledger, "a")
     claimed = jobs.claim(ledger, job, 0)
     lost = jobs.bill(claimed.ref, "lost", usd=Decimal("0.5"), outcome="unknown")
-    jobs.commit(ledger, Batch(usage=[lost], sent={claimed.ref: 1}))
+    jobs.commit(ledger, Batch(usage=[lost]))
     counts = ledger.counts(job.id)
     assert counts.usd == 0
     assert (counts.unknown_usd, counts.unknown_attempts) == (Decimal("0.5"), 1)
@@ -194,7 +195,7 @@ def test_every_commit_tells_the_states_of_the_jobs_it_mentions(ledger: Ledger) -
 
 def test_a_batch_for_a_shard_that_is_not_there_is_reported_lost(ledger: Ledger) -> None:
     ghost = ShardRef(10_000, 0)
-    report = jobs.commit(ledger, Batch(fences={ghost: 1}, usage=[jobs.bill(ghost, "x")], sent={ghost: 1}))
+    report = jobs.commit(ledger, Batch(fences={ghost: 1}, usage=[jobs.bill(ghost, "x")], unpaid={ghost: 1}))
     assert report.lost == {ghost}
 
 

@@ -30,7 +30,7 @@ def half_done(ledger: Ledger) -> int:
     claimed = jobs.claim(ledger, job, 0)
     done = jobs.paid(claimed, [claimed.items[n] for n in (0, 1, 3)])
     failures = jobs.failed(claimed, [claimed.items[n] for n in (2, 5)])
-    jobs.commit(ledger, Batch(done.fences, done.answers, [*done.results, *failures], done.usage, done.sent))
+    jobs.commit(ledger, Batch(done.fences, done.answers, [*done.results, *failures], done.usage))
     return job.id
 
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from corpusmill.errors import CorpusmillError, DiskFull, Unavailable
+from corpusmill.errors import CorpusmillError, DiskFull, Unavailable, UsageError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.records import Batch
@@ -38,6 +38,23 @@ def test_a_ledger_in_a_folder_that_cannot_be_used_is_unavailable(tmp_path: Path)
     (tmp_path / "ledger.db").mkdir()
     with pytest.raises(Unavailable, match="cannot be used"):
         Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+def test_a_file_that_is_no_ledger_or_a_damaged_one_is_named_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    file.write_text("somebody's notes " * 100)
+    with pytest.raises(UsageError, match="no ledger") as caught:
+        Ledger.open(f"sqlite:///{file}")
+    assert caught.value.where == str(file)
+    assert "move the file away" in caught.value.next_step
+    assert file.read_text().startswith("somebody's notes")
+
+
+def test_the_files_of_a_new_ledger_are_its_owners_alone(tmp_path: Path) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        jobs.submit(ledger, "a")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
 
 
 def test_a_full_disk_loses_nothing_and_the_same_batch_goes_in_when_there_is_room(sqlite_url: str) -> None:

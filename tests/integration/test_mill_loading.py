@@ -16,6 +16,7 @@ from corpusmill.mill.ask import Ask, Shape, Terms
 from corpusmill.mill.listening import Silent
 from corpusmill.mill.loading import BATCH_BYTES, BATCH_ROWS, batches, load
 from corpusmill.mill.place import Place
+from corpusmill.mill.plan import plan
 from corpusmill.mill.submit import submit
 from corpusmill.provider import Provider
 from corpusmill.spec import JobSpec
@@ -130,6 +131,19 @@ def test_sources_without_text_make_no_job(place: Place, docs: Path) -> None:
     with pytest.raises(SourceError, match="no text"):
         submit(place, ask(docs), Silent())
     assert place.ledger.jobs() == []
+
+
+def test_a_slip_in_the_prompt_is_told_in_one_line_by_the_plan_and_by_the_job(place: Place, docs: Path) -> None:
+    told: list[str] = []
+
+    class Listener(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    slip = ask(docs, kind="completion", prompt="Say: {txt}")
+    plan(place, slip, ("m",), Listener())
+    submit(place, slip, Listener())
+    assert told == ["the prompt: `{txt}` is not filled in; did you mean `{text}`?"] * 2
 
 
 def test_a_job_is_bound_to_the_key_of_the_newest_command(place: Place, docs: Path) -> None:

@@ -53,7 +53,10 @@ def test_up_keeps_the_machinery_until_down(capsys: pytest.CaptureFixture[str], h
     assert (code, up["home"]) == (0, str(home))
     assert {child["name"] for child in up["children"]} == {"valkey", "scheduler", "workers"}
     assert psutil.pid_exists(up["pid"])
-    assert run(capsys, "up", "--detach", "--workers", "2")[1]["pid"] == up["pid"]
+    two = run(capsys, "up", "--detach", "--workers", "2")[1]
+    assert two["pid"] == up["pid"]
+    assert [child["name"] for child in two["children"]].count("workers") == 2
+    assert all(psutil.pid_exists(child["pid"]) for child in two["children"])
     assert run(capsys, "down") == (0, {"stopped": True})
     assert run(capsys, "down") == (0, {"stopped": False})
 
@@ -150,6 +153,17 @@ def test_doctor_names_an_absent_broker_and_database_without_their_passwords(
     assert "CANARY" not in str(found)
 
 
+def test_doctor_tells_a_refused_password_of_the_broker_and_blames_the_limiter_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fleet: str
+) -> None:
+    monkeypatch.setenv("CORPUSMILL_BROKER_URL", fleet.replace("://", "://nobody:CANARY@"))
+    code, found = run(capsys, "doctor", "--only", "broker,limiter")
+    assert code == 69
+    assert [one["state"] for one in found["checks"]] == ["failed", "failed"]
+    assert all("password is refused" in one["what"] for one in found["checks"])
+    assert "CANARY" not in str(found)
+
+
 def test_doctor_names_a_database_that_was_not_migrated(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fleet: str, empty_postgres_url: str
 ) -> None:
@@ -191,6 +205,7 @@ def test_doctor_names_an_endpoint_that_is_not_there(
     code, state, said = check(capsys, "endpoint")
     assert (code, state) == (69, "failed")
     assert "http://127.0.0.1:9/v1" in said
+    assert said.endswith("correct OPENAI_BASE_URL")
 
 
 def test_doctor_names_a_home_that_others_can_look_into(capsys: pytest.CaptureFixture[str], home: Path) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
 from corpusmill.ledger.records import ShardRef
 from corpusmill.prices import PriceCard, Rates
-from corpusmill.settings import Provider
+from corpusmill.settings import Limits, Provider
 from corpusmill.spec import COMPLETIONS_PATH, JobSpec
 from tests.fixtures.bench import StartBench
 from tests.fixtures.fleet import KEY, chunks, completions, embeddings, lines, submit
@@ -173,12 +174,27 @@ async def test_a_missing_model_stops_the_job_after_a_handful(bench: StartBench, 
         assert b.counts(job).open == 300
 
 
-async def test_three_items_that_fail_alike_are_failures_of_their_own(
+@pytest.mark.parametrize("first", [None, 3])
+async def test_a_missing_model_stops_a_job_of_fewer_than_a_handful_too(
+    bench: StartBench, simulator: StartSimulator, first: int | None
+) -> None:
+    endpoint = simulator(models="gpt-6-luna")
+    async with bench(endpoint.base_url) as b:
+        job = b.complete(texts(3 if first is None else 300), model="gpt-9", first=first)
+        await b.runtime.run_shard(ShardRef(job.id, 0))
+        assert b.state(job) == "stopped"
+        assert "no such model" in str(b.ledger.job(job.id).note)
+        assert (endpoint.stats()["requests"], b.counts(job).failed) == (3, 0)
+
+
+async def test_a_few_requests_of_a_file_that_fail_alike_fail_each_for_itself(
     bench: StartBench, simulator: StartSimulator
 ) -> None:
     endpoint = simulator(models="gpt-6-luna")
     async with bench(endpoint.base_url) as b:
-        job = b.complete(texts(3), model="gpt-9")
+        spec = JobSpec("request", COMPLETIONS_PATH, "gpt-9", b.endpoint)
+        said = [{"model": f"gpt-9.{n}", "messages": [{"role": "user", "content": "hi"}]} for n in range(3)]
+        job = b.submit(spec, lines(spec, said))
         await b.run(job)
         assert b.state(job) == "finished"
         assert b.counts(job).failed_by_class == {"no_such_model": 3}
@@ -271,6 +287,22 @@ async def test_a_provider_handed_over_by_the_supervisor_can_be_served_at_once(
         assert b.ledger.serving(job.endpoint, job.key_fingerprint)
         await b.run(job)
         assert b.counts(job).succeeded == 3
+
+
+async def test_limits_handed_over_anew_hold_for_a_shard_that_runs_already(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url, limits={"rpm": 60, "tpm": 0}) as b:
+        job = b.complete(texts(60))
+        running = asyncio.create_task(b.run(job))
+        await until(lambda: endpoint.stats()["paid_requests"] > 0)
+        name, provider = b.settings.provider()
+        unlimited = provider.model_copy(update={"limits": Limits(rpm=0, tpm=0)})
+        b.runtime.keyring.add({"provider": name, **unlimited.as_message()})
+        b.runtime.runner.routes.heed(b.runtime.keyring.endpoints)
+        await asyncio.wait_for(running, 20)
+        assert b.counts(job).succeeded == 60
 
 
 # --- people and limits ----------------------------------------------------------------------------------------------

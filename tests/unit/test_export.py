@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from corpusmill.errors import UsageError
+from corpusmill.errors import DiskFull, UsageError
 from corpusmill.export import Job, targets, write
 from corpusmill.export.files import digest, replacing
 from corpusmill.export.vectors import header, write_array
@@ -188,3 +190,23 @@ def test_the_digest_is_told_before_the_file_takes_its_place(tmp_path: Path) -> N
 def test_a_folder_that_does_not_exist_is_said_in_words(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file or directory"), replacing(tmp_path / "no" / "x", no_note):
         pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_told_with_its_exit_code_and_leaves_the_old_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("as it was")
+    (tmp_path / f".out.jsonl.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(DiskFull, match="safe in the ledger") as caught, replacing(out, no_note) as file:
+        file.write(b"new")
+    assert caught.value.exit_code == 74
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+    assert out.read_text() == "as it was"
+
+
+def test_parquet_without_pyarrow_is_refused_where_a_wrong_ending_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match="needs pyarrow") as refused:
+        targets("completion", Path("x.parquet"))
+    assert "pip install pyarrow, or pip install 'corpusmill[parquet]'" in refused.value.next_step
+    assert targets("completion", Path("x.jsonl")) == (Path("x.jsonl"),)

@@ -15,6 +15,7 @@ from corpusmill.mill import names, outputs
 from corpusmill.mill.ask import Ask, Shape
 from corpusmill.mill.key import job_key
 from corpusmill.mill.outcome import explain
+from corpusmill.mill.placeholders import slips
 from corpusmill.mill.specs import completion_spec, output_cap, wire_options
 from corpusmill.mill.summary import Summary
 from corpusmill.mill.texts import spooled
@@ -51,8 +52,9 @@ def test_the_job_key_holds_what_makes_the_items_and_nothing_else() -> None:
     assert key(shape=Shape(chunk=False, chunk_tokens=9)) == key(shape=Shape(chunk=False)), "whole texts have no size"
 
 
-def test_the_overlap_in_effect_is_what_counts() -> None:
+def test_the_overlap_and_the_id_field_in_effect_are_what_counts() -> None:
     assert key(shape=Shape(chunk_overlap=80)) == key()
+    assert key(shape=Shape(id_field="id")) == key() != key(shape=Shape(id_field="sku"))
     assert Shape(chunk_tokens=100).overlap == 25
     assert Shape(chunk_tokens=100, chunk_overlap=0).overlap == 0
 
@@ -153,6 +155,26 @@ def test_the_exit_code_follows_from_the_state(
     if explained is not None:
         assert explained.exit_code == code
         assert explained.next_step
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("Say: {txt}", "`{txt}` is not filled in; did you mean `{text}`?"),
+        ("{Text} of {source}", "`{Text}` is not filled in; did you mean `{text}`?"),
+        ("{text} of {src} and {sources}", "`{sources}` is not filled in; did you mean `{source}`?"),
+        ("Summarise {document}", "`{document}` is not filled in; did you mean `{text}`?"),
+    ],
+)
+def test_a_word_in_braces_that_looks_like_a_slip_is_told(prompt: str, words: str) -> None:
+    assert words in (slips(prompt) or "")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["{text}", "plain", '{"a": {}} {text}', "{title} and {body}", "{name}: {text}", r"\emph{x} ${HOME}", "{}"]
+)
+def test_other_braces_are_nobodys_business(prompt: str) -> None:
+    assert slips(prompt) is None
 
 
 def test_texts_from_memory_are_one_and_the_same_file_each_time() -> None:

@@ -110,6 +110,7 @@ def test_a_wrong_value_is_told_by_name_and_place_and_never_shown(monkeypatch: py
 def test_a_file_that_is_no_toml_is_told_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "corpusmill.toml").write_text("window = \n")
     assert str(tmp_path / "corpusmill.toml") in message()
+    assert "move it away" in message()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,23 @@ def test_config_names_every_origin_and_masks_every_secret(monkeypatch: pytest.Mo
     assert lines["CORPUSMILL_WINDOW"] == ("5", f"window ({tmp_path / 'corpusmill.toml'})")
     assert lines["CORPUSMILL_PROVIDERS__OPENAI__API_KEY"] == ("***", "OPENAI_API_KEY (environment)")
     assert lines["CORPUSMILL_LEASE_S"] == ("30.0", "default")
+    assert lines["CORPUSMILL_CACHE"] == ("on", "default")
     assert "CANARY" not in str(lines)
+
+
+def test_advice_names_a_setting_as_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "corpusmill.toml"
+    file.write_text('[providers.m]\nbase_url = "http://127.0.0.1:9/v1"\n')
+    monkeypatch.setenv("OPENAI_API_BASE", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("CORPUSMILL_PROVIDERS__OPENAI__API_KEY_FILE", "key")
+    settings, openai, m = Settings.load(), ("providers", "openai"), ("providers", "m")
+    said = {
+        name: (settings.called((*at, "base_url")), settings.called((*at, "api_key"), (*at, "api_key_file")))
+        for name, at in (("openai", openai), ("m", m))
+    }
+    assert said["openai"] == ("OPENAI_API_BASE", "CORPUSMILL_PROVIDERS__OPENAI__API_KEY_FILE")
+    assert said["m"] == (f"providers.m.base_url ({file})", "CORPUSMILL_PROVIDERS__M__API_KEY")
+    assert Settings().called((*openai, "api_key")) == "OPENAI_API_KEY"
 
 
 def test_a_childs_environment_holds_every_setting_and_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
