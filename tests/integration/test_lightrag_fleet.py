@@ -26,13 +26,15 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, valkey_session: Server) -> I
     with running(home / "paid.jsonl", latency_ms=20) as simulator:
         (home / "paid.jsonl").touch()
         fleet = Fleet(home, valkey_session, f"sqlite:///{home}/ledger.db", simulator)
-        fleet.scheduler()
-        fleet.worker()
-        with_fleet = use_fleet(fleet.settings)
-        yield fleet
-        with_fleet.close()
-        choosing.use_local()
-        fleet.close()
+        try:
+            fleet.scheduler()
+            fleet.worker()
+            with_fleet = use_fleet(fleet.settings)
+            yield fleet
+            with_fleet.close()
+        finally:
+            choosing.use_local()
+            fleet.close()
 
 
 @pytest.fixture
