@@ -26,6 +26,8 @@ PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 CONTROL = "control"
 MESSAGE_VERSION = 1
 KEY_PREFIX = "corpusmill:"
+# Where workers say, by number, which jobs have just had something written.
+WRITTEN_CHANNEL = "corpusmill:written"
 
 # Longer than any shard should take. A second delivery is harmless (its claim finds the lease taken), so this
 # only bounds how long the message of a killed worker stays in Redis.

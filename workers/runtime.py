@@ -14,12 +14,13 @@ from pathlib import Path
 
 from corpusmill.errors import SettingsError
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import ShardRef
+from corpusmill.ledger.records import CommitReport, ShardRef
 from corpusmill.limits import Limiter
 from corpusmill.llm.pool import ClientPool
 from corpusmill.settings import Settings
 from workers import loop as loops
 from workers import upkeep
+from workers.announcer import Announcer
 from workers.breaker import Breaker
 from workers.dispatch import Dispatch
 from workers.journal import Journal
@@ -140,12 +141,18 @@ def _assembled(settings: Settings, slots: int, ledger: Ledger, thread: LedgerThr
     worker_id = f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}"
     journals = settings.home / "journal"
     journal = Journal.open(journals)
+    announcer = Announcer(settings.redis_url or "")
+
+    def heard(report: CommitReport) -> None:
+        _call(loop, runner.heard, report)
+        announcer.tell(report)
+
     writer = Writer(
         ledger,
         journal,
         worker_id=worker_id,
         lease_s=settings.lease_s,
-        on_report=lambda report: _call(loop, runner.heard, report),
+        on_report=heard,
     )
     dispatch = Dispatch(window=settings.window, retry=settings.retry, journal=journal, writer=writer, metrics=Metrics())
     keyring = Keyring(settings, ledger.salt())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from types import EllipsisType, TracebackType
@@ -21,6 +21,7 @@ from corpusmill.ledger import (
     money,
     results,
     schema,
+    standing,
     usage,
     workers,
 )
@@ -31,8 +32,10 @@ from corpusmill.ledger.records import (
     ClaimedShard,
     CommitReport,
     Counts,
+    Ended,
     ItemState,
     JobView,
+    KeptAnswer,
     NewItem,
     NewJob,
     PauseReason,
@@ -121,6 +124,21 @@ class Ledger:
         """The source is loaded whole; a job that is not loading any more is returned as it stands."""
         self._db.write(loading.commit, job_id)
         return self.job(job_id)
+
+    def append(self, job_id: int, items: Sequence[NewItem]) -> tuple[ShardRef, int] | None:
+        """Add a shard to a standing job, which was committed before: the shard, and the number of its first item.
+
+        None: the job was paused, stopped or cancelled.
+        """
+        return self._db.write(standing.append, job_id, items)
+
+    def ended(self, job_id: int, numbers: Collection[int]) -> Mapping[int, Ended]:
+        """How those of a job's items ended that have."""
+        return self._db.read(standing.ended, job_id, numbers)
+
+    def answers(self, keys: Collection[bytes]) -> Mapping[bytes, KeptAnswer]:
+        """The answers that there are under these content keys."""
+        return self._db.read(standing.answers, keys)
 
     # --- finding and seeing -------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection, Row, select, update
 
@@ -24,6 +24,26 @@ _AGAIN = "run the same command again to go on"
 _Rows = list[dict[str, Any]]
 
 
+class Place(Protocol):
+    """What rows need to know of their job: its row, or where in it they begin."""
+
+    @property
+    def id(self) -> int:
+        """The job's number."""
+
+    @property
+    def collection_id(self) -> int:
+        """Its collection."""
+
+    @property
+    def items(self) -> int:
+        """The number of the first item to come."""
+
+    @property
+    def documents(self) -> int:
+        """The number of the first document to come."""
+
+
 def load(conn: Connection, job_id: int, items: Sequence[NewItem], *, after: int) -> int:
     """Append `items` if the job is still loading and holds exactly `after` items; return how many it holds now."""
     if len(items) > MAX_ROWS:
@@ -33,7 +53,7 @@ def load(conn: Connection, job_id: int, items: Sequence[NewItem], *, after: int)
         raise UsageError(f"job {job.public_id} was cancelled while it was loading", next_step=_AGAIN)
     if job.state != "loading" or job.items != after or not items:
         return int(job.items)
-    documents, chunks, rows = _rows(conn, job, items)
+    documents, chunks, rows = new_rows(conn, cast("Place", job), items)
     copy_in(conn, Document, documents)
     copy_in(conn, Chunk, chunks)
     copy_in(conn, Item, rows)
@@ -50,7 +70,7 @@ def load(conn: Connection, job_id: int, items: Sequence[NewItem], *, after: int)
     return total
 
 
-def _rows(conn: Connection, job: Row[Any], items: Sequence[NewItem]) -> tuple[_Rows, _Rows, _Rows]:
+def new_rows(conn: Connection, job: Place, items: Sequence[NewItem]) -> tuple[_Rows, _Rows, _Rows]:
     """New documents, chunks and items; the first chunk may belong to the last document of the load before."""
     documents: _Rows = []
     chunks: _Rows = []
@@ -66,7 +86,7 @@ def _rows(conn: Connection, job: Row[Any], items: Sequence[NewItem]) -> tuple[_R
     return documents, chunks, rows
 
 
-def _last_document(conn: Connection, job: Row[Any]) -> tuple[str, str] | None:
+def _last_document(conn: Connection, job: Place) -> tuple[str, str] | None:
     last = select(Document.source, Document.record_id).where(
         Document.collection_id == job.collection_id, Document.document_no == job.documents - 1
     )
@@ -74,7 +94,7 @@ def _last_document(conn: Connection, job: Row[Any]) -> tuple[str, str] | None:
     return None if found is None else (found[0], found[1])
 
 
-def _document(job: Row[Any], number: int, item: NewItem) -> dict[str, Any]:
+def _document(job: Place, number: int, item: NewItem) -> dict[str, Any]:
     return {
         "collection_id": job.collection_id,
         "document_no": number,
@@ -85,7 +105,7 @@ def _document(job: Row[Any], number: int, item: NewItem) -> dict[str, Any]:
     }
 
 
-def _chunk(job: Row[Any], number: int, document_no: int, item: NewItem) -> dict[str, Any]:
+def _chunk(job: Place, number: int, document_no: int, item: NewItem) -> dict[str, Any]:
     return {
         "collection_id": job.collection_id,
         "chunk_no": number,
@@ -119,14 +139,15 @@ def _failures(job: Row[Any], items: Sequence[NewItem], at: float) -> _Rows:
 def _grow_shards(conn: Connection, job: Row[Any], count: int, failures: _Rows) -> None:
     sizes = Counter(number // job.shard_size for number in range(job.items, job.items + count))
     failed = Counter(row["item_no"] // job.shard_size for row in failures)
-    rows = [_new_shard(job.id, number, size, failed[number]) for number, size in sorted(sizes.items())]
+    rows = [new_shard(job.id, number, size, failed[number]) for number, size in sorted(sizes.items())]
     statement = upsert(conn, Shard).values(rows)
     shard, new = table_of(Shard).c, statement.excluded
     grown = {name: shard[name] + new[name] for name in ("size", "goal", "failed")}
     conn.execute(statement.on_conflict_do_update(index_elements=["job_id", "shard_no"], set_=grown))
 
 
-def _new_shard(job_id: int, number: int, size: int, failed: int) -> dict[str, Any]:
+def new_shard(job_id: int, number: int, size: int, failed: int) -> dict[str, Any]:
+    """The row of a shard that nobody has worked on, `failed` of whose items failed before any call."""
     zero = dict.fromkeys(_COUNTERS, 0)
     names = {"job_id": job_id, "shard_no": number, "size": size, "goal": size, "done": False, "fence": 0}
     return {**zero, **names, "failed": failed}

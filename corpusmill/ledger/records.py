@@ -221,6 +221,28 @@ class AwaitReport:
     waiting: Sequence[WorkItem]
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an item ended: with the answer under its key, or, with `error_class`, without one."""
+
+    cached: bool
+    error_class: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer as it is kept; see `Answer`."""
+
+    body: bytes
+    tier: str | None
+    truncated: bool
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+
+
 # --- seeing -----------------------------------------------------------------------------------------------------
 
 

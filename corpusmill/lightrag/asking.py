@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -56,6 +56,11 @@ class Ask:
             return key_of_body(endpoint, COMPLETIONS_PATH, body)
         except TypeError:
             return None
+
+    def not_streamed(self) -> Ask:
+        """The same question, its answer to come in one piece."""
+        body = {name: value for name, value in self.body.items() if name not in _OF_THE_DELIVERY}
+        return replace(self, body=body)
 
     def wire(self) -> bytes:
         """The body as bytes."""

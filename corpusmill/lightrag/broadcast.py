@@ -13,6 +13,8 @@ from corpusmill.lightrag.failures import InvalidResponseError
 from corpusmill.lightrag.wires import Letter, Wire
 
 WhenWhole = Callable[[Gathered], Awaitable[None]]
+WhenBroken = Callable[[Gathered], Awaitable[None]]
+_ends: set[asyncio.Task[None]] = set()
 
 
 class Broadcast:
@@ -26,14 +28,19 @@ class Broadcast:
         self._error: Exception | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._when_broken: WhenBroken | None = None
 
     @classmethod
-    async def open(cls, wire: Wire, letter: Letter, when_whole: WhenWhole) -> Broadcast:
+    async def open(
+        cls, wire: Wire, letter: Letter, when_whole: WhenWhole, when_broken: WhenBroken | None = None
+    ) -> Broadcast:
         """Send the request; returns once the endpoint has begun to answer, raises what the wire does.
 
-        `when_whole` is awaited with all that came, before the last listener learns of the end.
+        `when_whole` is awaited with all that came, before the listeners learn of the end; `when_broken` is called with
+        what had come if there is no end, because the stream broke or nobody listened any more.
         """
         broadcast = cls()
+        broadcast._when_broken = when_broken
         opened = asyncio.get_running_loop().create_future()
         broadcast._task = asyncio.create_task(broadcast._receive(wire, letter, opened, when_whole))
         try:
@@ -86,10 +93,12 @@ class Broadcast:
             await when_whole(self.gathered)
         except asyncio.CancelledError:
             self._left()
+            self._broke()
             raise
         except Exception as error:
             if opened.done():
                 self._error = error
+                self._broke()
             else:
                 opened.set_exception(error)
         finally:
@@ -100,10 +109,21 @@ class Broadcast:
         """Nobody listens any more: whoever comes now must not take what there is for the whole."""
         self._ended, self._error = True, InvalidResponseError("the stream was left before its end")
 
+    def _broke(self) -> None:
+        if self._when_broken is not None:
+            # Not here: this task may be one that was cancelled.
+            task = asyncio.get_running_loop().create_task(_awaited(self._when_broken(self.gathered)))
+            _ends.add(task)
+            task.add_done_callback(_ends.discard)
+
     def _tell(self, pieces: Iterable[Piece]) -> None:
         self._pieces += [piece for piece in pieces if any(piece)]
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+async def _awaited(what: Awaitable[None]) -> None:
+    await what
 
 
 async def texts(pieces: AsyncIterator[Piece], *, enable_cot: bool) -> AsyncIterator[str]:

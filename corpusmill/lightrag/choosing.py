@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corpusmill.lightrag.fleet import Fleet
+    from corpusmill.lightrag.local import Local
     from corpusmill.lightrag.modes import Mode
+    from corpusmill.settings import Settings
 
 _OFF = ("off", "false", "0", "no")
 _chosen: Mode | None = None
+_choosing = threading.Lock()
 
 
 def mode() -> Mode:
-    """The mode in force."""
-    return _chosen or use_local()
+    """The mode in force; the fleet's where CORPUSMILL_BROKER_URL is set."""
+    if _chosen is None:
+        with _choosing:
+            if _chosen is None:
+                return use_fleet() if os.environ.get("CORPUSMILL_BROKER_URL") else use_local()
+    return _chosen
 
 
-def use_local(*, cache: bool | None = None) -> Mode:
+def use_local(*, cache: bool | None = None) -> Local:
     """Make calls in this process from now on, with an empty cache in memory.
 
     `cache` None: unless CORPUSMILL_CACHE is off.
@@ -27,11 +36,30 @@ def use_local(*, cache: bool | None = None) -> Mode:
 
     if cache is None:
         cache = os.environ.get("CORPUSMILL_CACHE", "on").strip().lower() not in _OFF
-    return use(Local(Memory() if cache else None))
+    local = Local(Memory() if cache else None)
+    _use(local)
+    return local
 
 
-def use(chosen: Mode) -> Mode:
-    """Make calls in this mode from now on."""
+def use_fleet(settings: Settings | None = None, **overrides: Any) -> Fleet:
+    """Have calls made by the fleet from now on; close what comes back to let go of it.
+
+    Args:
+        settings: those of the fleet; None: as files and environment say.
+        overrides: single settings over these, such as `broker_url` and `database_url`.
+
+    Raises:
+        SettingsError: no broker and database, or a setting that cannot be.
+        Unavailable: the database cannot be reached.
+    """
+    from corpusmill.lightrag.fleet import Fleet
+    from corpusmill.settings import Settings
+
+    fleet = Fleet.open(settings if settings is not None else Settings.load(**overrides))
+    _use(fleet)
+    return fleet
+
+
+def _use(chosen: Mode) -> None:
     global _chosen
     _chosen = chosen
-    return chosen

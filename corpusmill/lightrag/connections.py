@@ -7,10 +7,11 @@ kept as long. Either closes when the loop ends, and neither is ever handed out.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Hashable
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Self
 
+from corpusmill.lightrag.per_loop import PerLoop
 from corpusmill.lightrag.places import Where
 from corpusmill.lightrag.wires import PooledWire, SdkWire, Wire
 from corpusmill.llm.pool import ClientPool
@@ -22,22 +23,17 @@ class Connections:
     def __init__(self) -> None:
         self._pool = ClientPool()
         self._wires: dict[Hashable, Wire] = {}
-        self._ending: AsyncGenerator[None, None] | None = None
-        self.closed = False
 
-    async def open(self) -> None:
-        """Open the pool until the event loop shuts its generators down, as `asyncio.run` does at its end."""
-        self._ending = self._until_the_loop_ends()
-        await anext(self._ending)
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
 
-    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
-        async with self._pool:
-            try:
-                yield
-            finally:
-                self.closed = True
-                for wire in self._wires.values():
-                    await wire.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for wire in self._wires.values():
+            await wire.close()
+        await self._pool.__aexit__(kind, error, trace)
 
     def wire(self, where: Where, *, unusual: bool = False) -> Wire:
         """The wire to an endpoint; `unusual`: the call says something that only the SDK can send."""
@@ -53,14 +49,9 @@ class Connections:
         return wire
 
 
-_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Connections] = WeakKeyDictionary()
+_of_loop = PerLoop(Connections)
 
 
 async def connections() -> Connections:
-    """Those of the running event loop, opened at their first use."""
-    loop = asyncio.get_running_loop()
-    found = _of_loop.get(loop)
-    if found is None or found.closed:
-        found = _of_loop[loop] = Connections()
-        await found.open()
-    return found
+    """Those of the running event loop."""
+    return await _of_loop.get()

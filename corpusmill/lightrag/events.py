@@ -90,6 +90,10 @@ class Gathered:
         reply = {**self._head, "object": "chat.completion", "choices": [choice]}
         return {**reply, "usage": self._usage} if self._usage else reply
 
+    def texts(self) -> list[str]:
+        """All that was written, reasoning included."""
+        return self._content + self._reasoning
+
     def body(self) -> bytes:
         """That reply as bytes."""
         return orjson.dumps(self.reply())

@@ -48,6 +48,13 @@ def rebuildable(error: E) -> E:
     return error
 
 
+def from_text(kind: type[openai.APIError], message: str) -> openai.APIError:
+    """An exception of that class of the SDK, or one derived from it, made from a message alone."""
+    made: Any = kind
+    error: openai.APIError = _rebuildable(made)(message)
+    return error
+
+
 def is_permanent(error: openai.RateLimitError) -> bool:
     """Whether a 429 means money, which no waiting brings back."""
     bodies = [error.body, error.body.get("error") if isinstance(error.body, dict) else None]

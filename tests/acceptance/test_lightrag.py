@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.fleet import KEY, StartFleet, wait_until
 from tests.fixtures.lightrag import lightrag_module
 from tests.fixtures.simulator import StartSimulator
 
@@ -90,6 +91,44 @@ def test_twenty_documents_become_a_graph_that_answers_in_every_mode(simulator: S
     assert found["usage"]["call_count"] == stats["paid_requests"]
     assert found["usage"]["prompt_tokens"] == sum(line["prompt_tokens"] for line in paid)
     assert found["usage"]["completion_tokens"] == sum(line["completion_tokens"] for line in paid)
+
+
+@pytest.mark.timeout(170)
+def test_the_fleet_carries_a_whole_ingestion_although_a_worker_is_killed(
+    start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str, tmp_path: Path
+) -> None:
+    fleet = start_fleet(simulator(latency_ms="100"), sqlite_url, window=20)
+    fleet.scheduler()
+    worker = fleet.worker()
+    bulk = PROGRAM.replace("await rag.ainsert(texts)", "await ingest(rag, texts)")
+    bulk = bulk.replace("llm_model_func=gpt", "**for_bulk(64), llm_model_func=gpt")
+    (tmp_path / "program.py").write_text(f"from corpusmill.lightrag import for_bulk, ingest\n{bulk}")
+    settings = environment(
+        **fleet.settings.as_environment(),
+        OPENAI_API_BASE=fleet.simulator.base_url,
+        OPENAI_API_KEY=KEY,
+        DOCUMENTS=str(DEMO.with_name("lightrag_documents")),
+    )
+    with subprocess.Popen(
+        [sys.executable, "program.py"], cwd=tmp_path, env=settings, stderr=subprocess.PIPE
+    ) as program:
+        assert program.stderr is not None
+        wait_until(lambda: fleet.simulator.stats()["paid_requests"] > 15, within_s=60)
+        worker.kill()
+        fleet.worker()
+        said = program.stderr.read().decode()
+    assert program.returncode == 0, said[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["statuses"]["processed"] == 20
+    assert not found["statuses"].get("failed")
+    assert all("Simulated answer" in answer for answer in found["answers"].values()), found["answers"]
+    usage = fleet.ledger.usage_by("model")
+    unknown = sum(fleet.ledger.counts(job.id).unknown_attempts for job in fleet.ledger.jobs())
+    requests, paid = sum(total.requests for total in usage), fleet.simulator.stats()["paid_requests"]
+    # What was in flight at the kill is shown as unknown: perhaps paid, perhaps not.
+    assert requests - unknown <= paid <= requests
+    assert fleet.simulator.stats()["duplicates_paid"] <= unknown <= 20
+    assert all(job.state == "finished" for job in fleet.ledger.jobs())
 
 
 @pytest.mark.timeout(150)

@@ -1,0 +1,200 @@
+"""Streams in a fleet: the caller takes the item itself, as a worker would, and streams under the fleet's bucket.
+
+The item's shard is claimed, so that no worker sends it too; the answer, its usage and its result are written when the
+stream has ended, and an unknown spend where it broke or was left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import astuple, dataclass
+from decimal import Decimal
+
+import openai
+
+from corpusmill.errors import CorpusmillError
+from corpusmill.ledger import Ledger
+from corpusmill.ledger.records import Answer, Batch, ClaimedShard, ItemResult, ShardRef, Usage
+from corpusmill.lightrag import answering, retrying
+from corpusmill.lightrag.broadcast import Broadcast
+from corpusmill.lightrag.errands import Errand, Errands, Outcome
+from corpusmill.lightrag.events import Gathered
+from corpusmill.lightrag.failures import is_permanent
+from corpusmill.lightrag.per_loop import PerLoop
+from corpusmill.lightrag.usage import Meter, used_in
+from corpusmill.lightrag.wires import Letter, Wire
+from corpusmill.limits import Gate, Grant, Limiter, Scope, charge, facts_of
+from corpusmill.llm.retry_after import retry_after_s
+from corpusmill.llm.usage import Tokens, tokens_of
+from corpusmill.prices import PriceCard
+from corpusmill.replies import loads
+from corpusmill.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# A stream is never taken over by a worker while it may still run: nobody would read it.
+_LEASE_MARGIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream to be opened, and who counts it."""
+
+    errand: Errand
+    letter: Letter
+    wire: Wire
+    meter: Meter
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return self.errand.standing.spec.model
+
+
+class FleetStreams:
+    """Streams of this process, under the limits of the fleet."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, errands: Errands) -> None:
+        self._settings, self._ledger, self._errands = settings, ledger, errands
+        self._limiters = PerLoop(lambda: Limiter(settings.redis_url or ""))
+        self._id = f"stream:{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    async def open(self, stream: Stream) -> AsyncIterator[answering.Piece] | Outcome:
+        """The pieces as they come; or what a worker brings, if one was quicker or pays for the same already."""
+        ref, number, claimed = await asyncio.to_thread(self._take, stream.errand)
+        if claimed is None:
+            future = self._errands.wait_for(stream.errand, ref, number)
+            return await asyncio.shield(asyncio.wrap_future(future))
+        turn = _Turn(stream, claimed, self._ledger, self._id)
+        gate = await self._gate(stream)
+        try:
+            broadcast = await retrying.with_retries(lambda: self._under_the_limit(turn, gate), retrying.COMPLETION)
+        except Exception as error:
+            await turn.failed(type(error).__name__)
+            raise
+        return broadcast.listen()
+
+    def _take(self, errand: Errand) -> tuple[ShardRef, int, ClaimedShard | None]:
+        standing = errand.standing
+        ref, number = self._errands.place(standing, [errand.item])
+        lane = [(standing.spec.endpoint, standing.key_fingerprint)]
+        lease_s = self._settings.timeout_s + _LEASE_MARGIN_S
+        claimed = self._ledger.claim(ref, worker_id=self._id, lease_s=lease_s, holds=lane)
+        if claimed is None or claimed.items:
+            return ref, number, claimed
+        if claimed.awaited:  # a worker pays for it; it will settle this one as well
+            fences = {ref: claimed.fence}
+            self._ledger.commit(Batch(fences=fences, releasing={ref: 0.0}), worker_id=self._id, lease_s=lease_s)
+        return ref, number, None
+
+    async def _gate(self, stream: Stream) -> Gate:
+        standing = stream.errand.standing
+        known = standing.provider in self._settings.providers
+        limits = self._settings.limits_for(standing.provider) if known else self._settings.limits
+        scope = Scope(standing.spec.endpoint, standing.key_fingerprint, stream.model)
+        return (await self._limiters.get()).gate(scope, limits)
+
+    async def _under_the_limit(self, turn: _Turn, gate: Gate) -> Broadcast:
+        max_output, chars = facts_of(loads(turn.stream.letter.body))
+        tokens = charge("openai", max_output=max_output, chars=chars)
+        grant = await gate.acquire(turn.ref.job_id, tokens, priority="high")
+        try:
+            broadcast = await Broadcast.open(turn.stream.wire, turn.stream.letter, turn.whole, turn.broken)
+        except openai.APIStatusError as error:
+            _refused(gate, grant, error)
+            raise
+        except BaseException:
+            gate.settle(grant, None, None)
+            raise
+        gate.settle(grant, None, None)
+        return broadcast
+
+
+class _Turn:
+    """One claimed item, from its request to its result."""
+
+    def __init__(self, stream: Stream, claimed: ClaimedShard, ledger: Ledger, worker_id: str) -> None:
+        self.stream, self.ref = stream, claimed.ref
+        self._claimed, self._ledger, self._id = claimed, ledger, worker_id
+        (self._item,) = claimed.items
+
+    async def whole(self, gathered: Gathered) -> None:
+        """The stream has ended: its answer, usage and result are written, and its caller counts it."""
+        reply = gathered.reply()
+        tokens = tokens_of(reply) or Tokens(0)
+        answer = Answer(
+            key=self._item.key,
+            body=gathered.body(),
+            model=str(reply.get("model") or self.stream.model),
+            tier=reply.get("service_tier"),
+            finish_reason=gathered.finish_reason,
+            prompt_tokens=tokens.prompt,
+            completion_tokens=tokens.completion,
+            cached_tokens=tokens.cached,
+            reasoning_tokens=tokens.reasoning,
+            truncated=gathered.finish_reason == "length",
+        )
+        result = ItemResult(self.ref, self._item.item_no, self._item.key)
+        await self._commit(Batch(answers=[answer], results=[result], usage=[self._usage(tokens, answer.tier, "paid")]))
+        spec = self.stream.errand.standing.spec
+        self.stream.meter.paid(used_in(reply, model=spec.model, base_url=spec.endpoint))
+
+    async def broken(self, gathered: Gathered) -> None:
+        """The stream has no end: what it cost nobody knows."""
+        tokens = Tokens(self._item.tokens, completion=sum(map(len, gathered.texts())) // 4)
+        await self.failed("connection_lost", self._usage(tokens, None, "unknown"))
+
+    async def failed(self, error_class: str, usage: Usage | None = None) -> None:
+        """There is no answer; the item is over all the same, since nobody waits for it any more."""
+        result = ItemResult(self.ref, self._item.item_no, None, error_class=error_class, error="the stream failed")
+        await self._commit(Batch(results=[result], usage=[usage] if usage else []))
+
+    def _usage(self, tokens: Tokens, tier: str | None, outcome: str) -> Usage:
+        card = self._claimed.job.price_card
+        usd: Decimal | None = None
+        if card is not None:
+            usd = PriceCard.from_json(card).cost(
+                tier, prompt=tokens.prompt, cached=tokens.cached, completion=tokens.completion
+            )
+        return Usage(
+            attempt_id=secrets.token_bytes(16),
+            ref=self.ref,
+            provider=self._claimed.job.provider,
+            model=self.stream.model,
+            tier=tier,
+            items=1,
+            prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
+            completion_tokens=tokens.completion,
+            reasoning_tokens=tokens.reasoning,
+            usd=usd,
+            outcome="paid" if outcome == "paid" else "unknown",
+        )
+
+    async def _commit(self, said: Batch) -> None:
+        fences = {self.ref: self._claimed.fence}
+        batch = Batch(
+            fences=fences,
+            answers=said.answers,
+            results=said.results,
+            usage=said.usage,
+            closing=[self.ref],
+        )
+        try:
+            await asyncio.to_thread(self._ledger.commit, batch, worker_id=self._id, lease_s=_LEASE_MARGIN_S)
+        except CorpusmillError as error:
+            # The listener has the whole answer; it must not lose it because the ledger is away.
+            log.warning("a stream could not be written job=%d shard=%d: %s", *astuple(self.ref), error.what)
+
+
+def _refused(gate: Gate, grant: Grant, error: openai.APIStatusError) -> None:
+    """The fleet learns of a refusal that this process met."""
+    headers = error.response.headers if error.response is not None else {}
+    gate.settle(grant, headers, None)
+    if isinstance(error, openai.RateLimitError) and not is_permanent(error):
+        gate.penalty(retry_after_s(headers, str(error)), "rate")

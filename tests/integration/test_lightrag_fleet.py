@@ -1,0 +1,172 @@
+"""LightRAG's functions through real workers, a real broker and a real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from corpusmill.lightrag import choosing, use_fleet
+from corpusmill.lightrag.openai import openai_complete_if_cache, openai_embed
+from corpusmill.lightrag.utils import TokenTracker, TruncatedResponse
+from tests.fixtures.fleet import KEY, Fleet, wait_until
+from tests.fixtures.simulator import running
+from tests.fixtures.valkey import Server
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, valkey_session: Server) -> Iterator[Fleet]:
+    """A scheduler and a worker that several tests use; each has its own texts."""
+    home = tmp_path_factory.mktemp("lightrag-fleet")
+    with running(home / "paid.jsonl", latency_ms=20) as simulator:
+        (home / "paid.jsonl").touch()
+        fleet = Fleet(home, valkey_session, f"sqlite:///{home}/ledger.db", simulator)
+        try:
+            fleet.scheduler()
+            fleet.worker()
+            with_fleet = use_fleet(fleet.settings)
+            yield fleet
+            with_fleet.close()
+        finally:
+            choosing.use_local()
+            fleet.close()
+
+
+@pytest.fixture
+def where(fleet: Fleet) -> dict[str, Any]:
+    fleet.simulator.set_faults()
+    return {"base_url": fleet.simulator.base_url, "api_key": KEY}
+
+
+async def complete(prompt: str, where: dict[str, Any], **options: Any) -> str:
+    answer = await openai_complete_if_cache("gpt-6-luna", prompt, **where, **options)
+    assert isinstance(answer, str)
+    return answer
+
+
+def usage_rows(fleet: Fleet) -> tuple[int, int, int]:
+    total = fleet.ledger.usage_by("model")
+    return sum(t.requests for t in total), sum(t.prompt_tokens for t in total), sum(t.completion_tokens for t in total)
+
+
+async def test_calls_are_gathered_answered_and_counted_as_the_ledger_has_them(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    before, paid_before = usage_rows(fleet), fleet.simulator.stats()["paid_requests"]
+    with TokenTracker() as tracker:
+        answers = await asyncio.gather(*(complete(f"river {number % 30}", where) for number in range(60)))
+    after = usage_rows(fleet)
+    assert len(set(answers)) == 30
+    assert fleet.simulator.stats()["paid_requests"] - paid_before == 30
+    assert (tracker.call_count, tracker.cached_count) == (30, 30)
+    assert (tracker.call_count, tracker.prompt_tokens, tracker.completion_tokens) == tuple(
+        a - b for a, b in zip(after, before, strict=True)
+    )
+    assert len([job for job in fleet.ledger.jobs() if job.model == "gpt-6-luna"]) == 1
+
+
+async def test_an_answer_that_is_there_is_a_hit(fleet: Fleet, where: dict[str, Any]) -> None:
+    first = await complete("a lake", where)
+    with TokenTracker() as tracker:
+        assert await complete("a lake", where) == first
+    assert (tracker.call_count, tracker.cached_count) == (0, 1)
+
+
+async def test_a_caller_that_gives_up_wastes_nothing(fleet: Fleet, where: dict[str, Any]) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(openai_embed.func(["given up"], **where), 0.02)
+    paid = partial(lambda: fleet.ledger.counts(_embedding_job(fleet)).succeeded > 0)
+    await asyncio.to_thread(wait_until, lambda: bool(_embedding_jobs(fleet)) and paid())
+    with TokenTracker() as tracker:
+        vectors = await openai_embed.func(["given up"], **where)
+    assert vectors.shape == (1, 1536)
+    assert (tracker.call_count, tracker.cached_count) == (0, 1)
+
+
+async def test_embeddings_are_the_same_as_without_a_fleet(fleet: Fleet, where: dict[str, Any]) -> None:
+    texts = [f"text {number}" for number in range(50)]
+    through_the_fleet = await openai_embed.func(texts, embedding_dim=64, **where)
+    kept = choosing.mode()
+    choosing.use_local()
+    try:
+        local = await openai_embed.func(texts, embedding_dim=64, **where)
+    finally:
+        choosing._use(kept)
+    assert np.array_equal(through_the_fleet, local)
+
+
+async def test_a_cut_answer_is_marked_and_paid_for_again(fleet: Fleet, where: dict[str, Any]) -> None:
+    fleet.simulator.set_faults("length@text:canyon")
+    assert isinstance(await complete("a canyon", where), TruncatedResponse)
+    fleet.simulator.set_faults()
+    assert not isinstance(await complete("a canyon", where), TruncatedResponse)
+
+
+async def test_a_fresh_answer_is_paid_for_each_time(fleet: Fleet, where: dict[str, Any]) -> None:
+    before = fleet.simulator.stats()["paid_requests"]
+    await asyncio.gather(complete("x", where, use_cache=False), complete("x", where, use_cache=False))
+    assert fleet.simulator.stats()["paid_requests"] - before == 2
+
+
+async def streamed(prompt: str, where: dict[str, Any], **options: Any) -> list[str]:
+    answer = await openai_complete_if_cache("gpt-6-luna", prompt, stream=True, **where, **options)
+    assert not isinstance(answer, str)
+    return [text async for text in answer]
+
+
+async def test_a_stream_runs_here_and_is_in_the_ledger_like_any_call(fleet: Fleet, where: dict[str, Any]) -> None:
+    before, paid = usage_rows(fleet), fleet.simulator.stats()["paid_requests"]
+    with TokenTracker() as tracker:
+        pieces = await streamed("a long brook", where)
+    assert len(pieces) > 1
+    counted = (tracker.call_count, tracker.prompt_tokens, tracker.completion_tokens)
+    assert counted == tuple(a - b for a, b in zip(usage_rows(fleet), before, strict=True))
+    assert await complete("a long brook", where) == "".join(pieces)
+    assert "".join(await streamed("a long brook", where)) == "".join(pieces)
+    assert fleet.simulator.stats()["paid_requests"] - paid == 1
+
+
+async def test_a_stream_that_is_left_is_an_unknown_spend_and_nobody_finishes_it(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    fleet.simulator.set_faults("drip:0.002@1-")
+    answer = await openai_complete_if_cache("gpt-5.4-nano", "a long fjord", stream=True, **where)
+    assert isinstance(answer, AsyncGenerator)
+    assert await anext(answer)
+    await answer.aclose()
+    (job,) = (job for job in fleet.ledger.jobs() if job.model == "gpt-5.4-nano")
+    await asyncio.to_thread(wait_until, lambda: fleet.ledger.job(job.id).state == "finished")
+    counts = fleet.ledger.counts(job.id)
+    assert (counts.failed, counts.unknown_attempts) == (1, 1)
+
+
+async def test_a_text_that_the_endpoint_refuses_raises_what_the_sdk_would(fleet: Fleet, where: dict[str, Any]) -> None:
+    await complete("good", where)
+    fleet.simulator.set_faults("context_length@text:poison")
+    with pytest.raises(openai.BadRequestError, match="context_length_exceeded"):
+        await complete("poison", where)
+
+
+async def test_a_job_that_was_stopped_tells_its_callers_why_and_the_next_call_starts_another(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    fleet.simulator.set_faults("bad_parameter@text:odd")
+    calls = (openai_complete_if_cache("gpt-6.1-terra", f"odd {number}", **where) for number in range(8))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each).__name__ for each in results} == {"BadRequestError"}
+    assert await openai_complete_if_cache("gpt-6.1-terra", "even", **where)
+    states = sorted(job.state for job in fleet.ledger.jobs() if job.model == "gpt-6.1-terra")
+    assert states == ["finished", "stopped"]
+
+
+def _embedding_jobs(fleet: Fleet) -> list[int]:
+    return [job.id for job in fleet.ledger.jobs() if job.model == "text-embedding-3-small"]
+
+
+def _embedding_job(fleet: Fleet) -> int:
+    return _embedding_jobs(fleet)[-1]
