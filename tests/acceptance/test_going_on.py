@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_a_detached_job_running(shell: Shell, simulator: StartSimu
     endpoint = shell.connect(simulator())
     notes(shell, 40)
     job = shell.ok(*ASK, "--detach", env=SLOW)["job"]
-    watching = shell.start("watch", job)
+    watching = shell.start("watch", job, env=SLOW)
     shell.wait_for(watching, job)
     left = shell.interrupt(watching)
     assert left.code == 130, str(left)
