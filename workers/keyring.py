@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from corpusmill.endpoint import Endpoint
+from corpusmill.endpoint import Endpoint, Limits
 from corpusmill.errors import SettingsError
 from corpusmill.settings import Provider, Settings
 
@@ -59,6 +59,7 @@ class Keyring:
         with self._lock:
             if name in self._lanes:
                 self._replaced[self._lanes[name]] = self._settings.endpoints(name)
+            provider = _limited_as_before(provider, self._settings.providers.get(name))
             self._settings = self._settings.with_providers({name: provider})
             self._lanes = self._read()
 
@@ -97,3 +98,12 @@ class Keyring:
                 lanes.pop(name, None)
                 log.warning("provider left out provider=%s reason=%s", name, error.what)
         return lanes
+
+
+def _limited_as_before(provider: Provider, before: Provider | None) -> Provider:
+    """The provider, with the limits that it leaves open as an earlier command set them: to watch a job lifts none."""
+    if before is None or before.limits is None or before.address != provider.address:
+        return provider
+    limits = provider.limits or Limits()
+    kept = {name: getattr(before.limits, name) for name in ("rpm", "tpm") if getattr(limits, name) is None}
+    return provider.model_copy(update={"limits": limits.model_copy(update=kept)})

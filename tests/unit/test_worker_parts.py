@@ -228,6 +228,19 @@ def test_a_provider_that_is_replaced_is_still_served() -> None:
     assert {endpoint.api_key for lane in keyring.holds() for endpoint in keyring.endpoints(lane)} == {"sk-1", "sk-2"}
 
 
+def test_a_command_that_sets_no_limit_lifts_none_of_an_earlier_one() -> None:
+    keyring = Keyring(Settings(), SALT)
+    message = {"provider": "openai", **provider("http://one/v1", "sk-1").as_message()}
+    keyring.add({**message, "limits": {"rpm": 60}})
+    keyring.add({**message, "limits": {"tpm": 9_000}})
+    (lane,) = keyring.holds()
+    (endpoint,) = keyring.endpoints(lane)
+    assert (endpoint.limits.rpm, endpoint.limits.tpm) == (60, 9_000)
+    keyring.add({**message, "limits": {"rpm": 0, "tpm": 0}})
+    (endpoint,) = keyring.endpoints(lane)
+    assert (endpoint.limits.rpm, endpoint.limits.tpm) == (0, 0)
+
+
 def test_what_is_no_provider_is_refused_without_showing_it() -> None:
     keyring = Keyring(Settings(), SALT)
     with pytest.raises(Exception, match="no provider") as refused:
