@@ -87,6 +87,7 @@ CODES = {
     "billing_hard_limit_reached": "billing",
     "billing_not_active": "billing",
     "insufficient_balance": "billing",
+    "budget_exceeded": "billing",
     # rate
     "rate_limit_exceeded": "rate_limited",
     "rate_limit_error": "rate_limited",
@@ -125,6 +126,7 @@ CODES = {
 # Looked at only where the code says nothing.
 TYPES = {
     "insufficient_quota": "billing",
+    "budget_exceeded": "billing",
     "tokens": "rate_limited",
     "requests": "rate_limited",
     "rate_limit_error": "rate_limited",
