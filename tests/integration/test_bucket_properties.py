@@ -55,7 +55,8 @@ async def sent(url: str, limits: LimitsSet, steps: Sequence[Step]) -> list[tuple
             floor_s = still.floors_s()[step.priority]
             report = await still.reserve(*step.tokens, priority=step.priority, floor_s=floor_s)
             granted = step.tokens[: report.granted[0]]
-            used, unused = granted[: len(granted) - step.unused], granted[max(0, len(granted) - step.unused) :]
+            kept = max(0, len(granted) - step.unused)
+            used, unused = granted[:kept], granted[kept:]
             log += [(still.now_s, tokens) for tokens in used]
             await still.bucket.settle(still.number(), Settlement(requests=len(unused), tokens=sum(unused)))
     return log
