@@ -55,6 +55,8 @@ def _show_up(settings: Settings, session: Session, state: dict[str, Any]) -> Non
     out.summary(f"up: supervisor {session.pid} ({names}) in {settings.home}")
     out.summary("stop it with: corpusmill down")
     out.result({"pid": session.pid, "home": str(settings.home), **state})
+    # It stays: who reads this through a pipe must not wait for its end.
+    sys.stdout.flush()
 
 
 def _stay(settings: Settings, session: Session) -> None:
