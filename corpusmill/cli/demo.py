@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -83,6 +84,7 @@ class Commands:
         if not quiet and not out.json:
             out.line(f"\n$ corpusmill {' '.join(map(_quoted, arguments))}")
         flags = ["--json"] if out.json else ["-q"] if quiet else []
+        sys.stdout.flush()  # what we have said stands before what it says, in a pipe as well
         done = subprocess.run(
             [*_entry.child_command("corpusmill"), *arguments, *flags],
             env=self._env,
