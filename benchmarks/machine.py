@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Self
 
@@ -125,14 +124,15 @@ def rss_of(process: psutil.Process) -> int:
 
 
 def described() -> str:
-    """The machine, the versions that matter, and the date, in a line."""
-    parts = ("aiohttp", "celery", "openai", "orjson", "sqlalchemy", "uvloop")
-    versions = ", ".join(f"{name} {version(name)}" for name in parts)
+    """The machine in a line."""
     memory = psutil.virtual_memory().total / (1 << 30)
-    return (
-        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, {versions}; {datetime.now(UTC):%-d %B %Y}"
-    )
+    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.release()}"
+
+
+def versions() -> str:
+    """The versions that the figures hang on, in a line."""
+    parts = ("aiohttp", "celery", "openai", "orjson", "sqlalchemy", "uvloop")
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in parts)])
 
 
 def _processor() -> str:

@@ -1,14 +1,13 @@
-"""Figures as Markdown: tables, and what was reached of what was aimed at."""
+"""What a part of the benchmark hands back: tables, aims, plots and notes, and how each looks as Markdown."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.machine import MB, described
+from benchmarks.machine import MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,42 @@ class Bar:
     def row(self) -> list[str]:
         """As a table has it."""
         aim = f"{'≥' if self.at_least else '≤'} {self.aim:,g}{self.unit}"
-        measured = "not measured" if math.isnan(self.measured) else f"{self.measured:,.4g}{self.unit}"
+        measured = "not measured" if math.isnan(self.measured) else f"{figure(self.measured)}{self.unit}"
         return [self.what, aim, measured, "yes" if self.met else "**no**"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a plot: its points from left to right; `dashed` for what is not measured, such as a limit."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a plot's time that is shaded and named."""
+
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Lines over one axis, drawn as `figures/NAME.svg` beside the page."""
+
+    name: str
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+    spans: Sequence[Span] = ()
+
+    def as_markdown(self) -> str:
+        """The picture, as a page beside the folder shows it."""
+        return f"![{self.title}](figures/{self.name}.svg)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +88,25 @@ class Section:
     about: str
     tables: Sequence[Table]
     bars: Sequence[Bar] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
 
     def as_markdown(self) -> str:
         """The section."""
-        parts = [f"## {self.title}", self.about, *(table.as_markdown() for table in self.tables)]
-        parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
-        return "\n\n".join(parts)
-
-
-def page(sections: Iterable[Section], command: str) -> str:
-    """The whole page: the machine, the aims with what fell short, then each part."""
-    sections = list(sections)
-    bars = [bar for section in sections for bar in section.bars]
-    aims = Table("What was aimed at", ("aim", "wanted", "measured", "reached"), [bar.row() for bar in bars])
-    head = (
-        "# Benchmarks\n\n"
-        "What corpusmill costs and how well it uses a limit, measured against the bundled endpoint. "
-        "CPU is user and system time of the processes named; it hardly depends on what else the machine does, "
-        f"rates do.\nWritten by `{command}` on {described()}; load average at the end {os.getloadavg()[2]:.0f}."
-    )
-    said = [aims.as_markdown(), fallen_short(bars)] if bars else []
-    return "\n\n".join([head, *said, *(section.as_markdown() for section in sections)]) + "\n"
+        shown = [*(table.as_markdown() for table in self.tables), *(plot.as_markdown() for plot in self.plots)]
+        notes = ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n\n".join([f"## {self.title}", self.about, *shown, *notes])
 
 
 def fallen_short(bars: Iterable[Bar]) -> str:
     """What was aimed at and not reached, in words."""
     missed = [f"- {what}: {measured}, wanted {aim}" for what, aim, measured, _ in (b.row() for b in bars if not b.met)]
     return "\n".join(["Fell short:", "", *missed]) if missed else "Nothing fell short of what was aimed at."
+
+
+def figure(value: float) -> str:
+    """A figure as a person writes it: four digits, and whole from a thousand on."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def middle(values: Iterable[float]) -> float:

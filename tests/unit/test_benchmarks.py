@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from xml.etree import ElementTree
 
 import orjson
 import psutil
 import pytest
 
-from benchmarks.__main__ import PARTS, QUICK, USUAL
 from benchmarks.loads import CHAT, EMBEDDINGS, Load
 from benchmarks.machine import Meter, cpu_s
-from benchmarks.report import Bar, Section, Table, fallen_short, page
+from benchmarks.page import Kept, as_markdown, keep, kept, write
+from benchmarks.parts import FULL, PARTS, QUICK, USUAL
+from benchmarks.report import Bar, Line, Plot, Section, Span, Table, fallen_short
 from corpusmill.llm.packs import MAX_INPUTS, MAX_TOKENS
 from corpusmill.tokens import encoding_for
 
@@ -32,13 +35,49 @@ def test_an_aim_is_reached_at_its_value_and_never_without_a_figure(bar: Bar, met
     assert (bar.what in fallen_short([bar])) is not met
 
 
-def test_the_page_names_the_machine_the_command_and_what_fell_short() -> None:
-    section = Section("A part", "About it.", [Table("Figures", ("name", "value"), [["x", "1"]])], [Bar("cost", 1, 2)])
-    text = page([section], "make bench")
-    assert "make bench" in text
+def a_section(title: str, measured: float = 2) -> Section:
+    storm = Plot("storm", "A storm", "s", "tokens/s", [Line("used", [(0, 1), (2, 3)])], [Span("429 & all", 0.5, 1)])
+    return Section(title, "About it.", [Table("Figures", ("name", "value"), [["x", "1"]])], [Bar("cost", 1, measured)],
+                   plots=[storm])  # fmt: skip
+
+
+def test_the_page_names_the_machine_the_command_and_what_fell_short(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    keep("a", a_section("A part"), command="python -m benchmarks a", took_s=12, page=page)
+    write(["a", "never measured"], page)
+    text = page.read_text()
+    assert "python -m benchmarks a" in text
     assert "Python" in text
     assert "| x | 1 |" in text
     assert "Fell short:\n\n- cost: 2, wanted ≤ 1" in text
+
+
+def test_a_part_measured_anew_replaces_its_own_figures_and_keeps_the_others(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    for part, title in (("a", "First"), ("b", "Second"), ("a", "First anew")):
+        keep(part, a_section(title), command=title, took_s=12, page=page)
+        write("ab", page)
+    text = page.read_text()
+    assert "## First anew\n" in text
+    assert "## First\n" not in text
+    assert text.index("## First anew") < text.index("## Second")
+
+
+def test_figures_are_kept_whole_also_those_not_measured(tmp_path: Path) -> None:
+    section = a_section("A part", math.nan)
+    keep("a", section, command="c", took_s=1, page=tmp_path / "page.md")
+    found = kept("a", tmp_path / "page.md")
+    assert isinstance(found, Kept)
+    assert found.section.as_markdown() == section.as_markdown()
+    assert "not measured" in as_markdown([found])
+
+
+def test_a_plot_is_drawn_as_well_formed_svg_with_every_point(tmp_path: Path) -> None:
+    keep("a", a_section("A part"), command="c", took_s=1, page=tmp_path / "page.md")
+    picture = ElementTree.parse(tmp_path / "figures" / "storm.svg").getroot()
+    lines = [each.get("points", "").split() for each in picture.iter("{http://www.w3.org/2000/svg}polyline")]
+    assert [len(points) for points in lines] == [2]
+    assert "429 & all" in [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
 
 
 @pytest.mark.parametrize("load", [pytest.param(CHAT, id="chat"), pytest.param(EMBEDDINGS, id="embeddings")])
@@ -62,7 +101,9 @@ def test_a_meter_counts_the_cpu_that_a_block_spends() -> None:
     assert meter.peak("us") > 0
 
 
-def test_quick_and_usual_sizes_run_the_same_parts() -> None:
+def test_larger_sizes_run_the_same_parts_for_longer() -> None:
     assert set(PARTS) >= {"hot-path", "limits", "growth", "ledger", "simulator"}
     assert QUICK.chats < USUAL.chats
+    assert QUICK.turns < USUAL.turns < FULL.turns == 5
     assert max(USUAL.growth) == 100_000
+    assert max(FULL.growth) == 1_000_000

@@ -1,0 +1,98 @@
+"""The page of figures. Each part's figures are kept as data beside it, so that one part can be measured anew alone.
+
+`docs/figures/PART.json` holds a part's section with its date, machine and command; `docs/benchmarks.md` is written
+from all of them, and `docs/figures/NAME.svg` from their plots.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from benchmarks.drawing import svg
+from benchmarks.machine import described, versions
+from benchmarks.report import Section, Table, fallen_short
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+# More than the part's own: somebody else was at work on the machine.
+BUSY = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A part's section, and what it was measured with. `load`: the machine's load average over the last minutes."""
+
+    section: Section
+    command: str
+    at: datetime
+    machine: str
+    versions: str
+    load: float
+    took_s: float
+
+    def said(self) -> str:
+        """When and how it was measured, in a line."""
+        busy = ", so other work had its share of the cores: rates are too low" if self.load > BUSY else ""
+        took = f"{self.took_s / 60:.0f} min" if self.took_s >= 90 else f"{self.took_s:.0f} s"
+        return f"`{self.command}` · {self.at:%-d %B %Y, %H:%M} UTC · took {took} · load average {self.load:.1f}{busy}"
+
+
+_AS_DATA: TypeAdapter[Kept] = TypeAdapter(Kept)
+
+
+def keep(part: str, section: Section, *, command: str, took_s: float, page: Path) -> None:
+    """Put away what `part` has measured just now, with its pictures."""
+    figures = page.parent / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    load = os.getloadavg()[1]
+    now = Kept(section, command, datetime.now(UTC), described(), versions(), round(load, 1), round(took_s, 1))
+    text = json.dumps(asdict(now), indent=1, ensure_ascii=False, default=datetime.isoformat)
+    (figures / f"{part}.json").write_text(text + "\n", encoding="utf-8")
+    for plot in section.plots:
+        (figures / f"{plot.name}.svg").write_text(svg(plot), encoding="utf-8")
+
+
+def kept(part: str, page: Path) -> Kept | None:
+    """What was measured of `part` last."""
+    file = page.parent / "figures" / f"{part}.json"
+    if not file.exists():
+        return None
+    return _AS_DATA.validate_python(json.loads(file.read_text(encoding="utf-8")))
+
+
+def write(parts: Iterable[str], page: Path) -> None:
+    """The page, from all that is kept of `parts`."""
+    found = [each for each in (kept(part, page) for part in parts) if each]
+    page.write_text(as_markdown(found), encoding="utf-8")
+
+
+def as_markdown(found: Sequence[Kept]) -> str:
+    """The machine, the aims with what fell short, then each part."""
+    bars = [bar for each in found for bar in each.section.bars]
+    aims = Table("What was aimed at", ("aim", "wanted", "measured", "reached"), [bar.row() for bar in bars])
+    said = [aims.as_markdown(), fallen_short(bars)] if bars else []
+    return "\n\n".join([_head(found), *said, *map(_section, found)]) + "\n"
+
+
+def _head(found: Sequence[Kept]) -> str:
+    latest = max(found, key=lambda each: each.at)
+    return (
+        "# Benchmarks\n\n"
+        "What corpusmill costs and how well it uses a limit, measured against the bundled endpoint. "
+        "CPU is user and system time of the processes named; it hardly depends on what else the machine does, "
+        "rates do.\n\n"
+        f"Machine: {latest.machine}.\nWith {latest.versions}.\n\n"
+        "Written by `make bench`, which measures every part (`python -m benchmarks PART` one of them, "
+        "and keeps the others as they are)."
+    )
+
+
+def _section(each: Kept) -> str:
+    title, rest = each.section.as_markdown().split("\n\n", 1)
+    return f"{title}\n\n{each.said()}\n\n{rest}"

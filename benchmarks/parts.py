@@ -1,0 +1,44 @@
+"""The parts of the benchmark, in the order of the page, and how much of each.
+
+A part is a function that measures and returns a `report.Section`. It may take as long as it likes: it runs in a
+process of its own, and its figures are kept when it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_share
+from benchmarks import simulator as other_end
+from benchmarks.report import Section
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of each part."""
+
+    turns: int
+    chats: int
+    embeddings: int
+    limit_s: float
+    growth: Sequence[int]
+    ledger_items: int
+    simulator_s: float
+    intake_mb: int
+    lightrag_calls: int
+
+
+QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40)
+USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100)
+FULL = Sizes(5, 6_000, 15_000, 60, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200)
+
+PARTS: Mapping[str, Callable[[Sizes], Section]] = {
+    "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
+    "limits": lambda sizes: limit_share.measure(limit_share.limits(), sizes.limit_s),
+    "growth": lambda sizes: growth.measure(sizes.growth),
+    "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
+    "intake": lambda sizes: intake.measure(sizes.intake_mb),
+    "lightrag": lambda sizes: lightrag.measure(sizes.lightrag_calls, sizes.turns),
+    "simulator": lambda sizes: other_end.measure(sizes.simulator_s),
+}
