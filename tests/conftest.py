@@ -2,10 +2,17 @@
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = [
     "tests.fixtures.databases", "tests.fixtures.valkey", "tests.fixtures.simulator", "tests.fixtures.shell",
     "tests.fixtures.fleet", "tests.fixtures.bench",
 ]  # fmt: skip
+
+
+# A busy machine is no fault of what is tested: how long an example takes says nothing.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 def pytest_configure() -> None:

@@ -71,7 +71,7 @@ def assert_within(amounts: Sequence[tuple[float, float]], rate: float, burst: fl
             total += amount
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(limits=limits, steps=steps)
 def test_in_any_window_of_w_seconds_at_most_burst_plus_rate_times_w(
     valkey_session: Server, limits: LimitsSet, steps: list[Step]
@@ -87,7 +87,7 @@ def test_in_any_window_of_w_seconds_at_most_burst_plus_rate_times_w(
         assert_within(log, rate, max(1, rate * limits.burst_s))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(limits=limits, tokens=st.lists(st.integers(1, 600), min_size=1, max_size=20))
 def test_with_budget_left_nobody_waits_longer_than_he_is_told(
     valkey_session: Server, limits: LimitsSet, tokens: list[int]

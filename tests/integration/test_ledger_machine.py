@@ -48,7 +48,6 @@ def play(ledger: Ledger, *, examples: int, steps: int, derandomize: bool) -> Non
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
-            deadline=None,
             database=None,
             derandomize=derandomize,
             suppress_health_check=list(HealthCheck),

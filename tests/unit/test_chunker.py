@@ -52,14 +52,13 @@ def check(text: str, cuts: list[Span], tokens: int, overlap: int) -> None:
     assert not text[covered:].strip()
 
 
-@settings(deadline=None)
 @given(texts, sizes)
 def test_chunks_keep_their_promises_for_any_text(text: str, size: tuple[int, int]) -> None:
     tokens, overlap = size
     check(text, list(spans(text, tokens=tokens, overlap=overlap, encoding=E)), tokens, overlap)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(words, st.integers(3, 12))
 def test_a_text_that_comes_in_parts_is_cut_with_the_same_promises(text: str, times: int) -> None:
     whole, cuts, before, fresh = text * times, [], 0, 0

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corpusmill.intake import clean as cleaning
@@ -19,7 +19,6 @@ from corpusmill.intake.rawjson import raw_value
 anything = st.text(st.characters(categories=None), max_size=80)
 
 
-@settings(deadline=None)
 @given(anything)
 def test_cleaned_text_keeps_its_length_and_can_be_stored(text: str) -> None:
     cleaned = clean(text)
@@ -42,7 +41,6 @@ def test_a_bad_character_is_named_with_its_place(text: str, found: str | None) -
     assert bad_character(text) == found
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(1, 7))
 def test_decoding_in_blocks_gives_what_python_reads(data: bytes, block: int) -> None:
     assume(data not in (b"\xef", b"\xef\xbb"))  # utf-8-sig forgets the half of a byte order mark at a file's end
@@ -52,7 +50,6 @@ def test_decoding_in_blocks_gives_what_python_reads(data: bytes, block: int) -> 
         assert "".join(decoded(io.BytesIO(data))) == whole.replace("\0", "\ufffd")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=30).map(str.encode), st.integers(1, 7))
 def test_the_first_bad_byte_is_found_whatever_the_blocks(data: bytes, block: int) -> None:
     finder = BadTextFinder()
@@ -128,7 +125,6 @@ bodies = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(bodies, bodies, st.sampled_from([(",", ":"), (" , ", " :\t"), (",\t", " : ")]))
 def test_a_value_comes_back_as_its_bytes_stood(body: object, other: object, separators: tuple[str, str]) -> None:
     raw = json.dumps(body, separators=separators)

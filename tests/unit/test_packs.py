@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from corpusmill.llm.errors import CallError
@@ -15,7 +15,6 @@ from corpusmill.llm.packs import MAX_INPUTS, MAX_TOKENS, pack, parts
 from corpusmill.llm.taxonomy import CLASSES
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(0, 6000), st.integers(1, 8192), st.randoms(use_true_random=False))
 def test_packs_keep_order_and_stay_within_both_limits(count: int, longest: int, dice: random.Random) -> None:
     sizes = [dice.randint(1, longest) for _ in range(count)]
@@ -25,7 +24,6 @@ def test_packs_keep_order_and_stay_within_both_limits(count: int, longest: int, 
     assert all(sum(size for _, size in each) <= MAX_TOKENS for each in packs)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 5), st.integers(1, 60))
 def test_no_pack_could_have_taken_the_first_text_of_the_next(sizes: list[int], inputs: int, tokens: int) -> None:
     packs = list(pack(sizes, int, max_inputs=inputs, max_tokens=tokens))
@@ -55,7 +53,6 @@ def sent(texts: Sequence[int], refuse: Callable[[Sequence[int]], CallError | Non
     return answered, failed, calls
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 300), st.data())
 def test_bisecting_fails_exactly_the_bad_texts(count: int, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=5))

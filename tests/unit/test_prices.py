@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corpusmill.errors import SettingsError
@@ -79,7 +79,6 @@ def test_an_estimate_expects_nothing_cached_and_the_whole_output() -> None:
     assert LUNA.estimate(1000, 4096) == Decimal("0.0001") + Decimal("0.002048")
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.sampled_from(MODELS),
     st.sampled_from([None, "flex", "priority", "fast", "batch"]),

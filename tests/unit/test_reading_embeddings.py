@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from corpusmill.llm import embed
@@ -50,7 +50,6 @@ def test_the_request_asks_for_base64_and_names_dimensions_only_when_set() -> Non
     assert orjson.loads(embed.body(short, ["a"]))["dimensions"] == 8
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 40), st.integers(1, 16), st.randoms(use_true_random=False))
 def test_rows_come_back_in_the_order_of_the_texts_whatever_the_order_of_the_reply(
     count: int, width: int, dice: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from corpusmill.llm.retry_after import retry_after_s
@@ -45,7 +45,6 @@ def test_a_date_in_the_past_is_no_wait() -> None:
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(max_size=40), st.text(max_size=60))
 def test_no_header_and_no_message_can_break_the_reading(value: str, message: str) -> None:
     wait_s = retry_after_s({"retry-after": value, "retry-after-ms": value[::-1], "date": value}, message)

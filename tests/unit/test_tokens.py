@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
@@ -41,14 +41,12 @@ def test_counts_are_those_that_openai_publishes(name: str, text: str, count: int
     assert encoding(name).count(text) == count
 
 
-@settings(deadline=None)
 @given(any_text)
 def test_a_count_is_the_number_of_tokens(text: str) -> None:
     assert encoding().count(text) == len(encoding().encode(text))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None)
 @given(text=any_text)
 def test_counting_in_blocks_gives_the_count_of_the_whole(name: str, text: str) -> None:
     long = text * 40 + "the end of a block of words " * 30
@@ -96,7 +94,6 @@ def test_a_special_token_in_a_text_counts_as_the_text_that_it_is() -> None:
     assert encoding().count("<|endoftext|>") > 1
 
 
-@settings(deadline=None)
 @given(any_text, st.integers(0, 40))
 def test_a_truncated_text_is_the_start_of_the_text_within_the_limit(text: str, limit: int) -> None:
     cut = encoding().truncate(text, limit)

@@ -26,7 +26,8 @@ def make_locked(parent: Path) -> tuple[Path, int]:
     hidden = parent / f".new-{name}"
     hidden.mkdir(mode=0o700)
     lock = os.open(hidden, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Waits at most for a sweeper that looks at it, whose clock has jumped.
+    fcntl.flock(lock, fcntl.LOCK_EX)
     # Only now may others see it: one that finds it unlocked would take it for a dead process's.
     return hidden.rename(parent / name), lock
 
@@ -75,6 +76,15 @@ def sweep(parent: Path) -> None:
     if not parent.is_dir():
         return
     for path in parent.glob(".[no][el][wd]-*"):
-        with held(path) as ours:
-            if ours and time.time() - path.stat().st_mtime > _FORGOTTEN_S:
-                shutil.rmtree(path, ignore_errors=True)
+        # By age first: a look at the lock of one that is being made would keep its maker from it.
+        if _forgotten(path):
+            with held(path) as ours:
+                if ours:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _forgotten(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _FORGOTTEN_S
+    except OSError:
+        return False
