@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,12 +18,37 @@ _chosen: Mode | None = None
 _choosing = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the settings say of the mode, wherever they stand.
+
+    A broker: the fleet's. A database alone: local, with the ledger as its cache. Neither: local, with one in memory.
+    """
+
+    broker_url: str | None
+    database_url: str | None
+    cache: bool
+
+    @classmethod
+    def read(cls) -> Said:
+        """Look at `corpusmill.toml`, `.env` and the environment: a few milliseconds, and nothing heavy is imported.
+
+        Raises:
+            SettingsError: a file that cannot be read.
+        """
+        from corpusmill.settings_loading import gather
+
+        given = {one.path: one.value for one in gather(Path.cwd(), {})}
+        cache = str(given.get(("cache",), "on")).strip().lower() not in _OFF
+        return cls(given.get(("broker_url",)), given.get(("database_url",)), cache)
+
+
 def mode() -> Mode:
-    """The mode in force; the fleet's where CORPUSMILL_BROKER_URL is set."""
+    """The mode in force."""
     if _chosen is None:
         with _choosing:
             if _chosen is None:
-                return use_fleet() if os.environ.get("CORPUSMILL_BROKER_URL") else use_local()
+                return use_fleet() if Said.read().broker_url else use_local()
     return _chosen
 
 
@@ -35,7 +61,7 @@ def use_local(*, cache: bool | None = None) -> Local:
     from corpusmill.lightrag.memory import Memory
 
     if cache is None:
-        cache = os.environ.get("CORPUSMILL_CACHE", "on").strip().lower() not in _OFF
+        cache = Said.read().cache
     local = Local(Memory() if cache else None)
     _use(local)
     return local
