@@ -87,8 +87,7 @@ def _insert_tuples(conn: Connection, table: Table, unique: dict[Key, Row]) -> se
 def _insert(conn: Connection, table: Table, rows: Sequence[Row]) -> int:
     """Insert into SQLite what is not there; return how many were not."""
     names = tuple(rows[0])
-    marks = ", ".join("?" * len(names))
-    statement = f"INSERT INTO {_into(table, names)} VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - our names
+    statement = f"{_insertion(table, names)} ON CONFLICT DO NOTHING"
     return conn.exec_driver_sql(statement, _tuples(conn, table, names, rows)).rowcount
 
 
@@ -102,19 +101,27 @@ def _existing(conn: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
     return found
 
 
-def copy_in(conn: Connection, model: type[DeclarativeBase], rows: Sequence[Row]) -> None:
-    """Append rows that are known to be new: COPY on PostgreSQL."""
+def append_rows(conn: Connection, model: type[DeclarativeBase], names: tuple[str, ...], rows: Sequence[Key]) -> None:
+    """Append rows that are known to be new, given as the values of the columns `names`: COPY on PostgreSQL."""
     if not rows:
         return
-    table, names = table_of(model), tuple(rows[0])
+    table = table_of(model)
+    rows = _adapted(rows, _adapting(table, names, conn.dialect))
     if conn.dialect.name != "postgresql":
-        _insert(conn, table, rows)
+        conn.exec_driver_sql(_insertion(table, names), list(rows))
         return
     driver = conn.connection.driver_connection
     assert driver is not None  # noqa: S101 - the connection is open
-    with driver.cursor() as cursor, cursor.copy(f"COPY {_into(table, names)} FROM STDIN") as copy:
-        for values in _tuples(conn, table, names, rows):
-            copy.write_row(values)
+    # Binary: a body need not become hexadecimal digits and bytes again, which takes half of what the server does.
+    with driver.cursor() as cursor, cursor.copy(f"COPY {_into(table, names)} FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types([table.c[name].type.compile(conn.dialect).lower() for name in names])
+        for row in rows:
+            copy.write_row(row)
+
+
+def _insertion(table: Table, names: Sequence[str]) -> str:
+    marks = ", ".join("?" * len(names))
+    return f"INSERT INTO {_into(table, names)} VALUES ({marks})"  # noqa: S608 - our own names
 
 
 def _into(table: Table, names: Sequence[str]) -> str:
@@ -130,6 +137,13 @@ def _tuples(conn: Connection, table: Table, names: tuple[str, ...], rows: Iterab
         for position, adapt in adapting:
             row[position] = adapt(row[position])
     return [tuple(row) for row in values]
+
+
+def _adapted(rows: Sequence[Key], adapting: Sequence[tuple[int, Callable[[Any], Any]]]) -> Sequence[Key]:
+    """The rows as the driver takes them; those of a table without types of ours as they are."""
+    for position, adapt in adapting:
+        rows = [(*row[:position], adapt(row[position]), *row[position + 1 :]) for row in rows]
+    return rows
 
 
 @lru_cache(maxsize=64)

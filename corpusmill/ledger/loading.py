@@ -14,14 +14,18 @@ from sqlalchemy import Connection, Row, select, update
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import goals, shards
-from corpusmill.ledger.bulk import copy_in, table_of, upsert
+from corpusmill.ledger.bulk import append_rows, table_of
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Chunk, Document, Item, Job, Result, Shard
 from corpusmill.ledger.records import NewItem
 
 MAX_ROWS = 5_000
 _AGAIN = "run the same command again to go on"
-_Rows = list[dict[str, Any]]
+_DOCUMENT = ("collection_id", "document_no", "source", "id", "line", "metadata")
+_CHUNK = ("collection_id", "chunk_no", "document_no", "chunk", "start_offset", "end_offset", "text", "body")
+_ITEM = ("job_id", "item_no", "chunk_no", "key", "tokens")
+_FAILURE = ("job_id", "item_no", "cached", "error_class", "error", "attempts", "request_id", "at")
+_Row = tuple[Any, ...]
 
 
 class Place(Protocol):
@@ -53,37 +57,41 @@ def load(conn: Connection, job_id: int, items: Sequence[NewItem], *, after: int)
         raise UsageError(f"job {job.public_id} was cancelled while it was loading", next_step=_AGAIN)
     if job.state != "loading" or job.items != after or not items:
         return int(job.items)
-    documents, chunks, rows = new_rows(conn, cast("Place", job), items)
-    copy_in(conn, Document, documents)
-    copy_in(conn, Chunk, chunks)
-    copy_in(conn, Item, rows)
+    documents = append_items(conn, cast("Place", job), items)
     failures = _failures(job, items, read_clock(conn).wall_s)
-    copy_in(conn, Result, failures)
+    append_rows(conn, Result, _FAILURE, failures)
     _grow_shards(conn, job, len(items), failures)
     total = int(job.items) + len(items)
     counted = {
         "items": total,
-        "documents": job.documents + len(documents),
+        "documents": job.documents + documents,
         "input_tokens": job.input_tokens + sum(item.tokens for item in items),
     }
     conn.execute(update(Job).where(Job.id == job_id).values(**counted))
     return total
 
 
-def new_rows(conn: Connection, job: Place, items: Sequence[NewItem]) -> tuple[_Rows, _Rows, _Rows]:
-    """New documents, chunks and items; the first chunk may belong to the last document of the load before."""
-    documents: _Rows = []
-    chunks: _Rows = []
-    rows: _Rows = []
+def append_items(conn: Connection, job: Place, items: Sequence[NewItem]) -> int:
+    """Append items with their chunks and documents; the first chunk may belong to the last document there is.
+
+    Returns the number of new documents.
+    """
+    documents: list[_Row] = []
+    chunks: list[_Row] = []
+    rows: list[_Row] = []
+    collection_id, job_id = job.collection_id, job.id
     current, document_no = _last_document(conn, job), job.documents - 1
     for number, item in enumerate(items, start=job.items):
         if (item.source, item.id) != current:
             current, document_no = (item.source, item.id), document_no + 1
-            documents.append(_document(job, document_no, item))
-        chunks.append(_chunk(job, number, document_no, item))
-        key = None if item.problem else item.key
-        rows.append({"job_id": job.id, "item_no": number, "chunk_no": number, "key": key, "tokens": item.tokens})
-    return documents, chunks, rows
+            extra = None if item.metadata is None else dict(item.metadata)
+            documents.append((collection_id, document_no, item.source, item.id, item.line, extra))
+        chunks.append((collection_id, number, document_no, item.chunk, item.start, item.end, item.text, item.body))
+        rows.append((job_id, number, number, None if item.problem else item.key, item.tokens))
+    append_rows(conn, Document, _DOCUMENT, documents)
+    append_rows(conn, Chunk, _CHUNK, chunks)
+    append_rows(conn, Item, _ITEM, rows)
+    return len(documents)
 
 
 def _last_document(conn: Connection, job: Place) -> tuple[str, str] | None:
@@ -94,56 +102,28 @@ def _last_document(conn: Connection, job: Place) -> tuple[str, str] | None:
     return None if found is None else (found[0], found[1])
 
 
-def _document(job: Place, number: int, item: NewItem) -> dict[str, Any]:
-    return {
-        "collection_id": job.collection_id,
-        "document_no": number,
-        "source": item.source,
-        "id": item.id,
-        "line": item.line,
-        "metadata": None if item.metadata is None else dict(item.metadata),
-    }
-
-
-def _chunk(job: Place, number: int, document_no: int, item: NewItem) -> dict[str, Any]:
-    return {
-        "collection_id": job.collection_id,
-        "chunk_no": number,
-        "document_no": document_no,
-        "chunk": item.chunk,
-        "start_offset": item.start,
-        "end_offset": item.end,
-        "text": item.text,
-        "body": item.body,
-    }
-
-
-def _failures(job: Row[Any], items: Sequence[NewItem], at: float) -> _Rows:
+def _failures(job: Row[Any], items: Sequence[NewItem], at: float) -> list[_Row]:
     """Results of the items that failed before any call."""
     return [
-        {
-            "job_id": job.id,
-            "item_no": number,
-            "cached": False,
-            "error_class": item.problem[0],
-            "error": item.problem[1],
-            "attempts": 0,
-            "request_id": None,
-            "at": at,
-        }
+        (job.id, number, False, *item.problem, 0, None, at)
         for number, item in enumerate(items, start=job.items)
         if item.problem
     ]
 
 
-def _grow_shards(conn: Connection, job: Row[Any], count: int, failures: _Rows) -> None:
+def _grow_shards(conn: Connection, job: Row[Any], count: int, failures: Sequence[_Row]) -> None:
+    """Shards for the new items; those that come first may still go into the shard that is there."""
     sizes = Counter(number // job.shard_size for number in range(job.items, job.items + count))
-    failed = Counter(row["item_no"] // job.shard_size for row in failures)
+    failed = Counter(item_no // job.shard_size for _, item_no, *_ in failures)
+    last = (job.items - 1) // job.shard_size
+    if more := sizes.pop(last, 0):
+        shard = table_of(Shard).c
+        by = {"size": more, "goal": more, "failed": failed[last]}
+        grown = {name: shard[name] + number for name, number in by.items()}
+        conn.execute(update(Shard).where(Shard.job_id == job.id, Shard.shard_no == last).values(**grown))
     rows = [new_shard(job.id, number, size, failed[number]) for number, size in sorted(sizes.items())]
-    statement = upsert(conn, Shard).values(rows)
-    shard, new = table_of(Shard).c, statement.excluded
-    grown = {name: shard[name] + new[name] for name in ("size", "goal", "failed")}
-    conn.execute(statement.on_conflict_do_update(index_elements=["job_id", "shard_no"], set_=grown))
+    if rows:
+        append_rows(conn, Shard, tuple(rows[0]), [tuple(row.values()) for row in rows])
 
 
 def new_shard(job_id: int, number: int, size: int, failed: int) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from corpusmill.ledger import encoding
-from corpusmill.ledger.bulk import among, copy_in, table_of
+from corpusmill.ledger.bulk import among, table_of
 from corpusmill.ledger.jobs import RUNNABLE
-from corpusmill.ledger.loading import new_rows, new_shard
-from corpusmill.ledger.models import Answer, Chunk, Document, Item, Job, Result, Shard
+from corpusmill.ledger.loading import append_items, new_shard
+from corpusmill.ledger.models import Answer, Job, Result, Shard
 from corpusmill.ledger.records import Ended, JobState, KeptAnswer, NewItem, ShardRef
 
 _GOES_ON: Sequence[JobState] = (*RUNNABLE, "finished")
@@ -24,7 +24,7 @@ _GOES_ON: Sequence[JobState] = (*RUNNABLE, "finished")
 
 @dataclass(frozen=True, slots=True)
 class _From:
-    """Where the new rows begin: what `new_rows` needs to know of a job."""
+    """Where the new rows begin: what `append_items` needs to know of a job."""
 
     id: int
     collection_id: int
@@ -42,14 +42,11 @@ def append(conn: Connection, job_id: int, items: Sequence[NewItem]) -> tuple[Sha
     last = conn.execute(select(func.max(Shard.shard_no)).where(Shard.job_id == job_id)).scalar_one()
     number = 0 if last is None else last + 1
     begin = _From(job.id, job.collection_id, number * job.shard_size, job.documents)
-    documents, chunks, rows = new_rows(conn, begin, items)
-    copy_in(conn, Document, documents)
-    copy_in(conn, Chunk, chunks)
-    copy_in(conn, Item, rows)
+    documents = append_items(conn, begin, items)
     conn.execute(insert(Shard).values(new_shard(job_id, number, len(items), 0)))
     grown = {
         "items": job.items + len(items),
-        "documents": job.documents + len(documents),
+        "documents": job.documents + documents,
         "input_tokens": job.input_tokens + sum(item.tokens for item in items),
         "shards_open": job.shards_open + 1,
         "state": "queued" if job.state == "finished" else job.state,

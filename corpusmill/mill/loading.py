@@ -15,7 +15,7 @@ from corpusmill.spec import JobSpec, key_of_body, private_key
 from corpusmill.tokens import encoding_for
 
 # A transaction stays short, and one batch of 10 MB records does not fill the memory.
-BATCH_ROWS = 2_000
+BATCH_ROWS = 5_000
 BATCH_BYTES = 4 << 20
 
 EMBEDDING_INPUT_TOKENS = 8_192
