@@ -44,6 +44,7 @@ COMMANDS = {
         Command("pause", "corpusmill.cli.jobs", _JOBS, "Stop sending; what is in flight is saved"),
         Command("resume", "corpusmill.cli.jobs", _JOBS, "Go on with a paused, stopped or cancelled job"),
         Command("cancel", "corpusmill.cli.jobs", _JOBS, "End a job; what it has paid for is kept"),
+        Command("verify", "corpusmill.cli.mending", _JOBS, "Recount a job: does everything add up"),
         Command("usage", "corpusmill.cli.usage", _JOBS, "Sum tokens and USD by job, model, day or label"),
         Command("up", "corpusmill.cli.ops", _RUN, "Start the machinery on this machine and keep it up"),
         Command("down", "corpusmill.cli.ops", _RUN, "Stop what `up` or a command started, gracefully"),

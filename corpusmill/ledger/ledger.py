@@ -8,6 +8,7 @@ from functools import cached_property
 from types import EllipsisType, TracebackType
 
 from corpusmill.ledger import (
+    audit,
     claims,
     clock,
     commits,
@@ -27,6 +28,7 @@ from corpusmill.ledger import (
 )
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.records import (
+    Audit,
     AwaitReport,
     Batch,
     ClaimedShard,
@@ -203,6 +205,10 @@ class Ledger:
     def reprice(self, card_for: usage.CardFor) -> int:
         """Price what was unpriced with `card_for(model, provider)`; return how many usage rows got their cost."""
         return usage.reprice(self._db, card_for)
+
+    def audit(self, job_id: int, *, most: int = 20) -> Audit:
+        """Recount the job from its rows at one moment; up to `most` mismatches are described, all are counted."""
+        return self._db.read(audit.audit, job_id, most)
 
     # --- steering -----------------------------------------------------------------------------------------------
 

@@ -340,6 +340,44 @@ class UsageTotal:
 
 
 @dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A counter that says something else than the rows, or rows that nothing explains."""
+
+    where: str
+    what: str
+    said: int | Decimal
+    found: int | Decimal
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: the ledger says {self.said}, its rows {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A job recounted from its rows, and whatever does not add up: the first few, and how many in all.
+
+    `unknown_usd` is what attempts may have cost whose outcome nobody knows; `unpriced` attempts are in neither sum.
+    """
+
+    state: JobState
+    items: int
+    succeeded: int
+    failed: int
+    paid_attempts: int
+    unknown_attempts: int
+    usd: Decimal
+    unknown_usd: Decimal
+    unpriced: int
+    mismatch_count: int
+    mismatches: Sequence[Mismatch]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every number is what the rows say."""
+        return self.mismatch_count == 0
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerView:
     """A live worker: `holds` are the (endpoint, key fingerprint) pairs it can serve."""
 

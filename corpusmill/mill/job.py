@@ -21,6 +21,7 @@ from corpusmill.mill.pricing import refuse_budget, refuse_spent
 from corpusmill.mill.results import Failure, Result, failure_of, result_of
 from corpusmill.mill.specs import output_cap
 from corpusmill.mill.summary import Summary, summary_of
+from corpusmill.mill.verifying import Verification, verify
 from corpusmill.mill.watching import Look, looks, wait_for_calls
 from corpusmill.prices import PriceCard
 from corpusmill.settings_sources import usual_name
@@ -161,6 +162,10 @@ class Job:
     def failures(self) -> Iterator[Failure]:
         """The items that failed for good, in source order."""
         return map(failure_of, self._place.ledger.failures(self._number))
+
+    def verify(self) -> Verification:
+        """Recount the job from its rows, at one moment; works while it runs."""
+        return verify(self._place.ledger, self._number, self._place.settings.home / "journal")
 
     def vectors(self) -> NDArray[np.float32]:
         """All embeddings so far as one array of shape (N, D), in source order; for more than memory holds: `export`."""

@@ -54,6 +54,8 @@ def in_the_middle(endpoint: Simulator) -> None:
 def assert_complete(shell: Shell, summary: dict[str, Any]) -> None:
     """Every item has exactly one result, in the summary and in the output."""
     assert (summary["state"], summary["succeeded"], summary["failed"], summary["open"]) == ("finished", ITEMS, 0, 0)
+    recount = shell.ok("verify", "last")
+    assert (recount["ok"], recount["items"], recount["succeeded"], recount["open"]) == (True, ITEMS, ITEMS, 0)
     lines = shell.lines("x.jsonl")
     assert [line["id"] for line in lines] == [f"i{number}" for number in range(ITEMS)]
     # The simulator's answers quote the request.

@@ -203,6 +203,10 @@ class Mill(RuleBasedStateMachine):
         answer = self.ledger.reserve(hand.ref, hand.fence, Decimal("0.3"))
         assert (answer == "lost") == (row.fence != hand.fence or row.owner is None)
 
+    @rule(pick=PICK)
+    def verify(self, pick: int) -> None:
+        self.assert_adds_up(self.jobs[pick % 2].id)
+
     # --- what must hold -----------------------------------------------------------------------------------------
 
     @invariant()
@@ -248,6 +252,10 @@ class Mill(RuleBasedStateMachine):
         if job.shards_open == 0:
             assert job.state not in ("queued", "running")
 
+    def assert_adds_up(self, job_id: int) -> None:
+        audit = self.ledger.audit(job_id)
+        assert audit.adds_up, [str(each) for each in audit.mismatches]
+
     def teardown(self) -> None:
         """Whatever happened: when everybody comes back, every job ends with one result an item."""
         self.ledger.commit(self.batch(self.journals), worker_id="adopter", lease_s=1)
@@ -263,6 +271,7 @@ class Mill(RuleBasedStateMachine):
             ended = [row.item_no for row in self.ledger.results(job.id, states=("succeeded", "failed"))]
             assert ended == list(range(counts.items))
             assert counts.succeeded - counts.cached <= counts.requests + len(self.written)
+            self.assert_adds_up(job.id)
 
     # --- how the endpoint and the workers behave ----------------------------------------------------------------
 
