@@ -13,7 +13,7 @@ from corpusmill.ledger.records import ShardRef, Usage
 from corpusmill.llm.usage import Tokens
 from workers.held import Unit
 from workers.jobs import RunningJob
-from workers.shares import shares
+from corpusmill.shares import shares
 from workers.work import Facts
 
 

@@ -11,7 +11,7 @@ from corpusmill.ledger.records import Answer
 from corpusmill.llm import embed
 from corpusmill.spec import JobSpec
 from workers.held import Unit
-from workers.shares import shares
+from corpusmill.shares import shares
 from workers.work import Facts, Reading
 
 

@@ -5,6 +5,6 @@ or PostgreSQL. `Ledger` is the whole of it for callers; `corpusmill.ledger.recor
 """
 
 from corpusmill.ledger.ledger import Ledger
-from corpusmill.ledger.schema import migrate, migrations_dir
+from corpusmill.ledger.schema import is_empty, migrate, migrations_dir
 
-__all__ = ["Ledger", "migrate", "migrations_dir"]
+__all__ = ["Ledger", "is_empty", "migrate", "migrations_dir"]

@@ -51,6 +51,19 @@ def migrate(url: str) -> tuple[str | None, str]:
         database.close()
 
 
+def is_empty(url: str) -> bool:
+    """Whether a PostgreSQL database has no tables of ours yet; an SQLite ledger gets them whenever it is opened.
+
+    Raises:
+        Unavailable: it cannot be reached.
+    """
+    database = Database(parse(url))
+    try:
+        return not database.is_sqlite and database.read(revision) is None
+    finally:
+        database.close()
+
+
 def _migrate(conn: Connection, database: Database) -> str | None:
     if not database.is_sqlite:
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})

@@ -60,8 +60,13 @@ def text_in(reply: Mapping[str, Any], *, enable_cot: bool) -> str:
 
 def is_whole(reply: Mapping[str, Any]) -> bool:
     """Whether the answer ended by itself: only such are kept for others."""
-    choice = first_choice(reply) or {}
-    return choice.get("finish_reason") not in ("length", "content_filter")
+    return finish_reason(reply) not in ("length", "content_filter")
+
+
+def finish_reason(reply: Mapping[str, Any]) -> str | None:
+    """Why the answer ended, where the reply says so."""
+    reason = (first_choice(reply) or {}).get("finish_reason")
+    return reason if isinstance(reason, str) else None
 
 
 def unescaped(text: str) -> str:

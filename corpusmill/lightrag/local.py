@@ -18,9 +18,10 @@ from corpusmill.lightrag.events import Gathered
 from corpusmill.lightrag.failures import InvalidResponseError
 from corpusmill.lightrag.flights import Flights
 from corpusmill.lightrag.local_vectors import LocalVectors
-from corpusmill.lightrag.memory import Cache
+from corpusmill.lightrag.memory import Cache, Kept
 from corpusmill.lightrag.packing import Pack
 from corpusmill.lightrag.places import Where
+from corpusmill.lightrag.tracker import Used
 from corpusmill.lightrag.usage import Meter, used_in
 from corpusmill.lightrag.wires import Letter, Wire
 from corpusmill.spec import COMPLETIONS_PATH
@@ -53,6 +54,11 @@ class Local:
     async def embed(self, pack: Pack, where: Where, meter: Meter) -> NDArray[np.float32]:
         """The vectors of a pack: shape (texts, dimensions), row i for text i."""
         return await self._vectors.embed(pack, where, meter)
+
+    def close(self) -> None:
+        """Let go of the cache; calls that are under way must have ended."""
+        if self._cache is not None:
+            self._cache.close()
 
     async def _known(self, call: _Call) -> Reply | None:
         """An answer that is there already, or that another call of this loop is about to get as a stream or whole."""
@@ -160,19 +166,21 @@ class _Call:
     async def _once(self) -> Reply:
         body = await self._wire.post(self._letter)
         reply = answering.reply_in(body)
+        used = used_in(reply, model=self.ask.model, base_url=self._address)
         # Before anything else: whatever the reply is worth, it is paid.
-        self.meter.paid(used_in(reply, model=self.ask.model, base_url=self._address))
+        self.meter.paid(used)
         answering.text_in(reply, enable_cot=self.ask.enable_cot)
-        await self._keep(reply, body)
+        await self._keep(reply, body, used)
         return reply
 
     async def _streamed(self, gathered: Gathered) -> None:
         reply = gathered.reply()
+        used = used_in(reply, model=self.ask.model, base_url=self._address)
         if gathered.says_usage:
-            self.meter.paid(used_in(reply, model=self.ask.model, base_url=self._address))
+            self.meter.paid(used)
         if gathered.finish_reason and self.usable(reply) is not None:
-            await self._keep(reply, gathered.body())
+            await self._keep(reply, gathered.body(), used)
 
-    async def _keep(self, reply: Reply, body: bytes) -> None:
+    async def _keep(self, reply: Reply, body: bytes, used: Used) -> None:
         if self._cache is not None and self.key is not None and answering.is_whole(reply):
-            await self._cache.keep({self.key: body})
+            await self._cache.keep([Kept(self.key, body, used, answering.finish_reason(reply))])

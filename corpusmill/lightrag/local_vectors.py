@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,13 +14,15 @@ from corpusmill.lightrag import answering, retrying
 from corpusmill.lightrag.connections import connections
 from corpusmill.lightrag.failures import InvalidResponseError
 from corpusmill.lightrag.flights import Flights
-from corpusmill.lightrag.memory import Cache
+from corpusmill.lightrag.memory import Cache, Kept
 from corpusmill.lightrag.packing import Pack
 from corpusmill.lightrag.places import Where
+from corpusmill.lightrag.tracker import Used
 from corpusmill.lightrag.usage import Meter, used_in
 from corpusmill.lightrag.wires import Letter, Wire
 from corpusmill.llm.embed import vectors_in
 from corpusmill.llm.errors import CallError
+from corpusmill.shares import shares
 from corpusmill.spec import EMBEDDINGS_PATH
 
 Vectors = NDArray[np.float32]
@@ -41,7 +44,7 @@ class LocalVectors:
         cache = self._cache if pack.use_cache else None
         keys = _keys(pack, where.address) if cache is not None else None
         if cache is None or keys is None:
-            return await _bought(pack, wire, where, meter)
+            return (await _bought(pack, wire, where, meter))[0]
         return await self._through(cache, keys, pack, wire, where, meter)
 
     async def _through(
@@ -69,10 +72,16 @@ class LocalVectors:
         self, cache: Cache, keys: Sequence[bytes], pack: Pack, wire: Wire, where: Where, meter: Meter
     ) -> Mapping[bytes, bytes]:
         async def buy() -> Mapping[bytes, bytes]:
-            vectors = await _bought(pack, wire, where, meter)
-            rows = {key: row.astype("<f4", copy=False).tobytes() for key, row in zip(keys, vectors, strict=True)}
-            await cache.keep(rows)
-            return rows
+            vectors, used = await _bought(pack, wire, where, meter)
+            rows = [row.astype("<f4", copy=False).tobytes() for row in vectors]
+            parts = shares(used.prompt, [len(text) for text in pack.texts])
+            await cache.keep(
+                [
+                    Kept(key, row, replace(used, prompt=part, total=part))
+                    for key, row, part in zip(keys, rows, parts, strict=True)
+                ]
+            )
+            return dict(zip(keys, rows, strict=True))
 
         return await asyncio.shield(self._here().start(keys, buy))
 
@@ -87,15 +96,16 @@ def _keys(pack: Pack, address: str) -> list[bytes] | None:
         return None
 
 
-async def _bought(pack: Pack, wire: Wire, where: Where, meter: Meter) -> Vectors:
+async def _bought(pack: Pack, wire: Wire, where: Where, meter: Meter) -> tuple[Vectors, Used]:
     """One request for all texts of the pack, with retries."""
     letter = Letter(EMBEDDINGS_PATH, pack.wire(), where.timeout_s)
 
-    async def once() -> Vectors:
+    async def once() -> tuple[Vectors, Used]:
         reply = answering.reply_in(await wire.post(letter))
-        meter.paid(used_in(reply, model=pack.model, base_url=where.address), embedding=True)
+        used = used_in(reply, model=pack.model, base_url=where.address)
+        meter.paid(used, embedding=True)
         try:
-            return vectors_in(reply, len(pack.texts), None)
+            return vectors_in(reply, len(pack.texts), None), used
         except CallError as error:
             raise InvalidResponseError(error.message) from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corpusmill.lightrag.azure import azure_openai_complete, azure_openai_complete_if_cache, azure_openai_embed
+from corpusmill.lightrag.azure_openai import azure_openai_complete, azure_openai_complete_if_cache, azure_openai_embed
 from corpusmill.lightrag.clients import create_openai_async_client
 from corpusmill.lightrag.completions import (
     gpt_4o_complete,

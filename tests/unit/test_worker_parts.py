@@ -26,7 +26,7 @@ from workers.keyring import Keyring
 from workers.outlets import pack_tokens
 from workers.probation import Probation
 from workers.purse import OverBudget, Purse
-from workers.shares import shares
+from corpusmill.shares import shares
 
 SALT = b"salt"
 
