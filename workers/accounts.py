@@ -11,9 +11,9 @@ from decimal import Decimal
 
 from corpusmill.ledger.records import ShardRef, Usage
 from corpusmill.llm.usage import Tokens
+from corpusmill.shares import shares
 from workers.held import Unit
 from workers.jobs import RunningJob
-from corpusmill.shares import shares
 from workers.work import Facts
 
 

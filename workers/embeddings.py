@@ -9,9 +9,9 @@ import numpy as np
 from corpusmill.endpoint import Endpoint
 from corpusmill.ledger.records import Answer
 from corpusmill.llm import embed
+from corpusmill.shares import shares
 from corpusmill.spec import JobSpec
 from workers.held import Unit
-from corpusmill.shares import shares
 from workers.work import Facts, Reading
 
 

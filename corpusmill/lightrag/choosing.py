@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from corpusmill.lightrag.fleet import Fleet
     from corpusmill.lightrag.local import Local
+    from corpusmill.lightrag.memory import Cache
     from corpusmill.lightrag.modes import Mode
     from corpusmill.settings import Settings
 
@@ -53,18 +54,29 @@ def mode() -> Mode:
 
 
 def use_local(*, cache: bool | None = None) -> Local:
-    """Make calls in this process from now on, with an empty cache in memory.
+    """Make calls in this process from now on; their answers are kept in the ledger, or in memory without a database.
 
     `cache` None: unless CORPUSMILL_CACHE is off.
+
+    Raises:
+        SettingsError: a file that cannot be read.
     """
     from corpusmill.lightrag.local import Local
-    from corpusmill.lightrag.memory import Memory
 
-    if cache is None:
-        cache = Said.read().cache
-    local = Local(Memory() if cache else None)
+    said = Said.read()
+    local = Local(_cache(said.database_url) if (said.cache if cache is None else cache) else None)
     _use(local)
     return local
+
+
+def _cache(database_url: str | None) -> Cache:
+    if database_url is None:
+        from corpusmill.lightrag.memory import Memory
+
+        return Memory()
+    from corpusmill.lightrag.shelf import Shelf
+
+    return Shelf(database_url)
 
 
 def use_fleet(settings: Settings | None = None, **overrides: Any) -> Fleet:

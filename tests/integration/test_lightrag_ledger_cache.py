@@ -17,7 +17,6 @@ import pytest
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Answer, Batch
 from corpusmill.lightrag import choosing
-from corpusmill.lightrag.asking import ask, messages_of
 from corpusmill.lightrag.local import Local
 from corpusmill.lightrag.openai import openai_complete_if_cache, openai_embed
 from corpusmill.lightrag.utils import TokenTracker, TruncatedResponse
@@ -87,20 +86,12 @@ def run(program: str, folder: Path, **environment: str) -> Any:
     return json.loads(ran.stdout)
 
 
-@pytest.mark.parametrize("place", ["environment", ".env", "corpusmill.toml"])
-def test_what_one_process_paid_for_is_a_hit_for_the_next(
-    place: str, endpoint: Simulator, sqlite_url: str, tmp_path: Path
-) -> None:
-    environment = {"CORPUSMILL_DATABASE_URL": sqlite_url} if place == "environment" else {}
-    if place == ".env":
-        (tmp_path / ".env").write_text(f"CORPUSMILL_DATABASE_URL={sqlite_url}\n")
-    if place == "corpusmill.toml":
-        (tmp_path / "corpusmill.toml").write_text(f'database_url = "{sqlite_url}"\n')
-    *paid, first = run(OTHER, tmp_path, **environment)
-    *again, second = run(OTHER, tmp_path, **environment)
+def test_what_one_process_paid_for_is_a_hit_for_the_next(endpoint: Simulator, sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "corpusmill.toml").write_text(f'database_url = "{sqlite_url}"\n')
+    *paid, first = run(OTHER, tmp_path)
+    *again, second = run(OTHER, tmp_path)
     assert [paid[0], paid[1], paid[3]] == [again[0], again[1], again[3]]
     assert paid[2] > 1
-    assert again[2] >= 1
     assert (first[0], second) == (3, [0, 3, 0])
     assert (endpoint.stats()["paid_requests"], endpoint.stats()["duplicates_paid"]) == (3, 0)
 
@@ -154,10 +145,8 @@ async def test_an_answer_that_was_cut_is_never_served(local: Local, endpoint: Si
     endpoint.set_faults("length@1")
     assert isinstance(await complete("x"), TruncatedResponse)
     assert not isinstance(await complete("x"), TruncatedResponse)
-    cut = ask(MODEL, messages_of("y", None, None, None), enable_cot=False, stream=None, timeout_s=None, use_cache=True, options={})
     reply = {"choices": [{"message": {"role": "assistant", "content": "Or"}, "finish_reason": "length"}]}
-    key = cut.key(endpoint.base_url)
-    assert key is not None
+    key = JobSpec("completion", COMPLETIONS_PATH, MODEL, endpoint.base_url, prompt="{text}").content_key("y", "a.md")
     with Ledger.open(database_url) as ledger:
         answer = Answer(key, json.dumps(reply).encode(), MODEL, None, "length", 1, 1, truncated=True)
         ledger.commit(Batch(answers=[answer]), worker_id="a job's", lease_s=30)
@@ -183,9 +172,7 @@ async def test_the_cache_is_off_by_the_setting(
     assert endpoint.stats()["paid_requests"] == 2
 
 
-async def test_many_answers_at_once_are_all_kept(
-    local: Local, endpoint: Simulator, database_url: str
-) -> None:
+async def test_many_answers_at_once_are_all_kept(local: Local, endpoint: Simulator, database_url: str) -> None:
     await asyncio.gather(*(complete(f"q {number}") for number in range(200)))
     with TokenTracker() as tracker:
         await asyncio.gather(*(complete(f"q {number}") for number in range(200)))

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from corpusmill.app import PRIORITIES, SHARD_QUEUES, TakingTurns
 from corpusmill.ledger.records import ClaimedShard, JobRun, Reservation, ShardRef, WorkItem
 from corpusmill.settings import Provider, Settings
+from corpusmill.shares import shares
 from corpusmill.spec import COMPLETIONS_PATH, JobSpec
 from tasks.messages import shard_in
 from workers import logs
@@ -26,7 +27,6 @@ from workers.keyring import Keyring
 from workers.outlets import pack_tokens
 from workers.probation import Probation
 from workers.purse import OverBudget, Purse
-from corpusmill.shares import shares
 
 SALT = b"salt"
 
