@@ -10,12 +10,25 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
-Charge = Literal["openai", "azure"]
 Settle = Literal["estimate", "actual"]
 MaxTokensName = Literal["max_completion_tokens", "max_tokens"]
+
+
+class Formula(BaseModel):
+    """A provider's own way to charge a request: output cap and characters, each times a figure, added or the larger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_output: NonNegativeFloat = 1.0
+    characters: NonNegativeFloat = 0.25
+    request: NonNegativeFloat = 0.0
+    combine: Literal["max", "sum"] = "sum"
+
+
+Charge = Literal["openai", "azure"] | Formula
 
 
 class Limits(BaseModel):
@@ -30,7 +43,10 @@ class Limits(BaseModel):
         default=None,
         description="Prompt and completion tokens a minute, together; unset: learnt from the reply; 0: no limit.",
     )
-    burst_s: PositiveFloat = Field(default=1.0, description="Seconds of the rate that may be used at once.")
+    burst_s: PositiveFloat = Field(
+        default=1.0,
+        description="Seconds of the rate that may be used at once; 60 where the provider grants the full minute.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

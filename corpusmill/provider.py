@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from corpusmill.endpoint import OPENAI_BASE_URL, Charge, Limits, MaxTokensName, Settle
+from corpusmill.endpoint import OPENAI_BASE_URL, Charge, Formula, Limits, MaxTokensName, Settle
 from corpusmill.errors import SettingsError
 from corpusmill.spec import normalised
 
@@ -37,6 +37,18 @@ def _names(value: Any) -> Any:
 
 def _json_object(value: Any) -> Any:
     return orjson.loads(value) if isinstance(value, str) else value
+
+
+def _formula(value: Any) -> Any:
+    """A name, or figures as JSON, in a file as in an environment variable."""
+    try:
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = orjson.loads(value)
+        return Formula.model_validate(value) if isinstance(value, dict) else value
+    except ValueError:
+        raise ValueError(
+            'openai, azure, or figures such as {"max_output": 1, "characters": 0.25, "combine": "sum"}'
+        ) from None
 
 
 def _base_url(value: Any) -> Any:
@@ -78,7 +90,11 @@ class Provider(BaseModel):
     proxy: Annotated[str, BeforeValidator(_trimmed)] | None = Field(
         default=None, description="HTTP proxy for this provider."
     )
-    charge: Charge = Field(default="openai", description="How a request is counted against the token limit.")
+    charge: Annotated[Charge, BeforeValidator(_formula)] = Field(
+        default="openai",
+        description="How a request is counted against the token limit: openai (the larger of output cap and characters "
+        '/ 4), azure (their sum), or figures as JSON: {"max_output": 1, "characters": 0.25, "combine": "sum"}.',
+    )
     settle: Settle = Field(
         default="estimate", description="Whether the endpoint gives back what was estimated too high."
     )

@@ -7,15 +7,15 @@ import logging
 import os
 import platform
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corpusmill.errors import SettingsError
+from corpusmill.errors import DiskFull, SettingsError, Unavailable
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import CommitReport, ShardRef
-from corpusmill.limits import Limiter
+from corpusmill.limits import Limiter, Scope
 from corpusmill.llm.pool import ClientPool
 from corpusmill.settings import Settings
 from workers import loop as loops
@@ -120,7 +120,7 @@ async def open_runtime(settings: Settings, *, slots: int = SLOTS) -> AsyncIterat
         ledger = stack.enter_context(await asyncio.to_thread(Ledger.open, settings.database_url))
         thread = LedgerThread()
         stack.callback(thread.close)
-        limiter = await stack.enter_async_context(Limiter(settings.redis_url))
+        limiter = await stack.enter_async_context(Limiter(settings.redis_url, _first_use(ledger, thread)))
         clients = await stack.enter_async_context(ClientPool(settings.window))
         runtime = _assembled(settings, slots, ledger, thread)
         runtime.runner.routes = Routes(
@@ -133,6 +133,18 @@ async def open_runtime(settings: Settings, *, slots: int = SLOTS) -> AsyncIterat
         loops = upkeep.start(runtime)
         stack.callback(lambda: [task.cancel() for task in loops])
         yield runtime
+
+
+def _first_use(ledger: Ledger, thread: LedgerThread) -> Callable[[Scope], Awaitable[bool]]:
+    """What tells a new scope from one that Redis has forgotten: the ledger."""
+
+    async def first_use(scope: Scope) -> bool:
+        try:
+            return await thread.ask(ledger.first_use, scope.digest)
+        except (Unavailable, DiskFull):
+            return False  # the bucket starts empty, which costs its burst and nothing else
+
+    return first_use
 
 
 def _assembled(settings: Settings, slots: int, ledger: Ledger, thread: LedgerThread) -> Runtime:

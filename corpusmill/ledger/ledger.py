@@ -101,6 +101,10 @@ class Ledger:
     def _salt(self) -> bytes:
         return self._db.write(schema.salt)
 
+    def first_use(self, scope: str) -> bool:
+        """Whether nobody has ever drawn from this scope of the limiter; whoever asks is taken to draw from it now."""
+        return self._db.write(schema.first_use, scope)
+
     # --- submitting ---------------------------------------------------------------------------------------------
 
     def submit(self, new: NewJob) -> tuple[JobView, bool]:

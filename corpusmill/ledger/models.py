@@ -49,7 +49,7 @@ CLUSTERED = {"sqlite_with_rowid": False}
 
 
 class Meta(Base):
-    """Facts about the ledger itself: the salt of key fingerprints, the boot that wrote the leases."""
+    """Single facts: the salt of key fingerprints, the boot that wrote the leases, the limiter's scopes in use."""
 
     __tablename__ = "meta"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)

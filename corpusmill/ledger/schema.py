@@ -150,3 +150,9 @@ def salt(conn: Connection) -> bytes:
     statement = upsert(conn, Meta).values(name="salt", value=secrets.token_bytes(16))
     conn.execute(statement.on_conflict_do_nothing())
     return conn.execute(select(Meta.value).where(Meta.name == "salt")).scalar_one()
+
+
+def first_use(conn: Connection, scope: str) -> bool:
+    """Whether nobody has asked this for the limiter's scope before: true once, for one caller."""
+    statement = upsert(conn, Meta).values(name=f"drawn:{scope}", value=b"1")
+    return conn.execute(statement.on_conflict_do_nothing()).rowcount == 1

@@ -1,7 +1,8 @@
 """The fleet's limiter: requests and tokens a minute, shared by all processes through Redis."""
 
 from corpusmill.limits.charge import Charge, charge, facts_of
-from corpusmill.limits.gate import Gate, LimiterParked, RequestTooLarge
+from corpusmill.limits.errors import LimiterParked, RequestTooLarge
+from corpusmill.limits.gate import Gate
 from corpusmill.limits.headers import Told, duration_s, told_by
 from corpusmill.limits.limiter import Limiter
 from corpusmill.limits.refusals import Refusal

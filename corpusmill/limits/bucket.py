@@ -2,8 +2,8 @@
 
 Every grant of every process goes through `reserve.lua`, which is atomic, so the sum of what they send stays under
 the limit with no process talking to another. Keys, all under `corpusmill:limit:{digest of the scope}:`, all with a
-time to live: `bucket` (hash, an hour), `share:PRIORITY` and `waiting:PRIORITY` (sorted sets, an hour and 20 s),
-`calls:PROCESS` (hash, ten minutes), `present` (sorted set, 10 s).
+time to live: `bucket` (hash, 30 days), `share:PRIORITY` and `waiting:PRIORITY` (sorted sets, an hour and 10 s),
+`pace` (hash, an hour), `calls:PROCESS` (hash, ten minutes), `present` (sorted set, 10 s).
 """
 
 from __future__ import annotations
@@ -36,18 +36,23 @@ class BucketUnknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What one job asks for: the tokens of its waiters, in order."""
+    """What one job asks for: the tokens of its waiters, in order. `part`: of the limit at most, 1 for all of it."""
 
     job_id: int
     weight: float
     tokens: Sequence[int]
+    part: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What was granted: a number of waiters for each `Ask`, and if any are left, how long they wait and for what."""
+    """What was granted: a number of waiters for each `Ask`, and if any are left, how long they wait and for what.
+
+    `held_s`: for each `Ask`, how long its own part of the limit is used up; others do not wait for that.
+    """
 
     granted: Sequence[int]
+    held_s: Sequence[float]
     wait_s: float
     why: Why
     level_requests: int
@@ -95,9 +100,9 @@ class Bucket:
         self._key = scope.key("bucket")
         self._calls = scope.key(f"calls:{process}")
 
-    async def configure(self, limits: Limits, *, full: bool) -> Rates:
-        """Make the bucket or tell it the limits; `full`: a new one starts full, else empty."""
-        args = (_or_unset(limits.rpm), _or_unset(limits.tpm), limits.burst_s, int(full))
+    async def configure(self, limits: Limits, *, first: bool) -> Rates:
+        """Make the bucket or tell it the limits; it starts empty unless nobody has ever drawn from it (`first`)."""
+        args = (_or_unset(limits.rpm), _or_unset(limits.tpm), limits.burst_s, int(first))
         ((rpm, tpm, learning),) = await run(self._redis, [Call("configure", [self._key], args)])
         return Rates(rpm, tpm, bool(learning))
 
@@ -119,10 +124,11 @@ class Bucket:
         return {name: _reserved(reply) for name, reply in zip(asks, replies, strict=True)}
 
     def _reserve_call(self, number: int, priority: Priority, asks: Sequence[Ask], floor_s: float) -> Call:
-        keys = (self._key, self.scope.key(f"share:{priority}"), self.scope.key(f"waiting:{priority}"), self._calls)
-        args: list[str | int | float] = [number, priority, floor_s]
+        shares, waiting = self.scope.key(f"share:{priority}"), self.scope.key(f"waiting:{priority}")
+        keys = (self._key, shares, waiting, self._calls, self.scope.key("pace"))
+        args: list[str | int | float] = [number, priority, floor_s, self.process]
         for ask in asks:
-            args += (ask.job_id, ask.weight, len(ask.tokens), *ask.tokens)
+            args += (ask.job_id, ask.weight, ask.part, len(ask.tokens), *ask.tokens)
         return Call("reserve", keys, args)
 
     async def settle(self, number: int, what: Settlement) -> Rates:
@@ -160,9 +166,9 @@ class Bucket:
 def _reserved(reply: Sequence[int]) -> Reserved:
     if not reply[0]:
         raise BucketUnknown
-    _, wait_us, why, level_r, level_t, lowered_r, lowered_t, rpm, tpm, learning, *granted = reply
-    rates = Rates(rpm, tpm, bool(learning))
-    return Reserved(granted, wait_us / 1e6, Why(why), level_r, level_t, lowered_r, lowered_t, rates)
+    _, wait_us, why, level_r, level_t, lowered_r, lowered_t, rpm, tpm, learning, *jobs = reply
+    rates, held_s = Rates(rpm, tpm, bool(learning)), [held_us / 1e6 for held_us in jobs[1::2]]
+    return Reserved(jobs[::2], held_s, wait_us / 1e6, Why(why), level_r, level_t, lowered_r, lowered_t, rates)
 
 
 def _or_unset(value: int | None) -> int:

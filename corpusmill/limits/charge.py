@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from math import ceil
+from typing import Any, Literal, Protocol
 
 Charge = Literal["openai", "azure"]
 CHARACTERS_A_TOKEN = 4
 
 
-def charge(kind: Charge, *, max_output: int | None, chars: int) -> int:
+class Formula(Protocol):
+    """A provider's own way to charge; `corpusmill.endpoint.Formula` is one."""
+
+    @property
+    def max_output(self) -> float:
+        """Tokens for each token of the output cap."""
+
+    @property
+    def characters(self) -> float:
+        """Tokens for each character of the message contents or inputs."""
+
+    @property
+    def request(self) -> float:
+        """Tokens for every request."""
+
+    @property
+    def combine(self) -> Literal["max", "sum"]:
+        """Whether output cap and characters are added, or the larger of both counts."""
+
+
+def charge(kind: Charge | Formula, *, max_output: int | None, chars: int) -> int:
     """Tokens that a request is charged with, at least 1.
 
     Args:
-        kind: `openai` takes the larger of the output cap and the estimate from characters, `azure` their sum.
+        kind: `openai` takes the larger of the output cap and the estimate from characters, `azure` their sum; a
+            `Formula` says it in figures.
         max_output: the request's output cap in tokens; None when it has none.
         chars: characters of the message contents or of the inputs.
     """
-    estimate = -(-chars // CHARACTERS_A_TOKEN)
     cap = max_output or 0
+    if not isinstance(kind, str):
+        parts = kind.max_output * cap, kind.characters * chars
+        return max(1, ceil(kind.request + (max(parts) if kind.combine == "max" else sum(parts))))
+    estimate = -(-chars // CHARACTERS_A_TOKEN)
     return max(1, estimate + cap if kind == "azure" else max(estimate, cap))
 
 

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from corpusmill.limits.bucket import Bucket
 from corpusmill.limits.ending import end
 from corpusmill.limits.gate import Gate
+from corpusmill.limits.link import FirstUse, Link, not_known_to_be_new
 from corpusmill.limits.scope import Limits, Scope, Settle
 
 TIMEOUT_S = 1.0
@@ -22,11 +23,12 @@ TIMEOUT_S = 1.0
 class Limiter:
     """Opens gates and keeps them served until it is closed. Belongs to the event loop it is entered in.
 
-    Entering connects to nothing: while Redis is away, a gate that has never seen it grants nothing.
+    Entering connects to nothing: while Redis is away, a gate that has never seen it grants nothing. `first_use` says
+    once, of all the processes there ever are, that a scope was never drawn from: then its bucket starts full.
     """
 
-    def __init__(self, redis_url: str) -> None:
-        self._url = _for_redis_py(redis_url)
+    def __init__(self, redis_url: str, first_use: FirstUse = not_known_to_be_new) -> None:
+        self._url, self._first_use = _for_redis_py(redis_url), first_use
         self._process = secrets.token_hex(8)
         self._gates: dict[Scope, tuple[Gate, asyncio.Task[None]]] = {}
 
@@ -51,7 +53,8 @@ class Limiter:
             gate, _ = self._gates[scope]
             gate.heed(limits)
             return gate
-        gate = Gate(Bucket(self._redis, scope, process=self._process), limits, settle=settle)
+        link = Link(Bucket(self._redis, scope, process=self._process), limits, self._first_use)
+        gate = Gate(link, limits, model=scope.model, settle=settle)
         self._gates[scope] = gate, asyncio.create_task(gate.run(), name=f"limiter:{scope.model}")
         return gate
 

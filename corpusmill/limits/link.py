@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from corpusmill.limits.bucket import Ask, Bucket, BucketUnknown, Reserved, Settlement, Slowdown
 from corpusmill.limits.refusals import strongest
-from corpusmill.limits.scope import Limits, Priority, Rates
+from corpusmill.limits.scope import Limits, Priority, Rates, Scope
 from corpusmill.limits.tab import Tab
 
 log = logging.getLogger(__name__)
 
 PRESENT_EVERY_S = 2.0
 
+FirstUse = Callable[[Scope], Awaitable[bool]]
+
+
+async def not_known_to_be_new(_scope: Scope) -> bool:
+    """Nobody can say whether a scope was drawn from before: its bucket starts empty, like one that Redis has lost."""
+    return False
+
 
 class Link:
     """What one process has to say to its bucket; every method may raise RedisError or OSError and be called again.
 
     `rates` are the limits as last heard, None before Redis has ever answered; `processes` how many drew from the
-    bucket when Redis answered last.
+    bucket when Redis answered last. `first_use` is asked once, and must say yes to one process only, ever.
     """
 
-    def __init__(self, bucket: Bucket, limits: Limits) -> None:
-        self._bucket, self._limits = bucket, limits
+    def __init__(self, bucket: Bucket, limits: Limits, first_use: FirstUse) -> None:
+        self._bucket, self._limits, self._first_use = bucket, limits, first_use
         self.tab = Tab()
         self.rates: Rates | None = None
         self.processes = 1
+        self._first: bool | None = None
         self._untold = False
         self._calls = 0
         self._unconfirmed: tuple[int, Settlement] | None = None
@@ -43,11 +51,17 @@ class Link:
         self._limits, self._untold = limits, True
 
     async def configure(self) -> None:
-        """Make the bucket if it is not there. One that this process has drawn from before starts empty."""
+        """Make the bucket if it is not there: empty, unless nobody in the world has drawn from it before."""
         limits = self._limits
-        self.rates = await self._bucket.configure(limits, full=self.rates is None)
+        first = self.rates is None and await self._is_first()
+        self.rates = await self._bucket.configure(limits, first=first)
         # Others may have been said while Redis answered.
         self._untold = limits is not self._limits
+
+    async def _is_first(self) -> bool:
+        if self._first is None:
+            self._first = await self._first_use(self._bucket.scope)
+        return self._first
 
     async def settle(self) -> None:
         """Deliver slowdowns and settlements, each exactly once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -26,18 +27,30 @@ class Limits(Protocol):
         """How much of the rate the endpoint lets pass at once, in seconds."""
 
 
+# `gpt-6-luna-2026-08-01` counts against the limits of `gpt-6-luna`.
+SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|latest)$")
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """All requests under one limit: an endpoint, the fingerprint of the key, and a model."""
+    """All requests under one limit: an endpoint, the fingerprint of the key, and a model with all its snapshots."""
 
     endpoint: str
     fingerprint: str
     model: str
 
+    def __post_init__(self) -> None:
+        """Name the model without its date, so that a family has one scope."""
+        object.__setattr__(self, "model", SNAPSHOT.sub("", self.model))
+
+    @property
+    def digest(self) -> str:
+        """What Redis and the ledger know the scope by."""
+        return hashlib.sha256(f"{self.endpoint}\n{self.fingerprint}\n{self.model}".encode()).hexdigest()[:20]
+
     def key(self, part: str) -> str:
         """The Redis key of one part of the scope's state; all parts lie in one cluster slot."""
-        digest = hashlib.sha256(f"{self.endpoint}\n{self.fingerprint}\n{self.model}".encode()).hexdigest()[:20]
-        return f"corpusmill:limit:{{{digest}}}:{part}"
+        return f"corpusmill:limit:{{{self.digest}}}:{part}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,11 @@ class Waiter:
 
 @dataclass(slots=True)
 class Line:
-    """The waiters of one job, in order."""
+    """The waiters of one job, in order. Until `held_until` the job's own part of the limit is used up."""
 
     weight: float
+    part: float
+    held_until: float = 0.0
     waiters: deque[Waiter] = field(default_factory=deque)
 
 
@@ -45,10 +47,10 @@ class Waiting:
     def __init__(self) -> None:
         self._lines: dict[Priority, dict[int, Line]] = {name: {} for name in PRIORITIES}
 
-    def add(self, priority: Priority, job_id: int, weight: float, tokens: int) -> Waiter:
+    def add(self, priority: Priority, job_id: int, tokens: int, *, weight: float = 1.0, part: float = 1.0) -> Waiter:
         """Queue one more waiter; await its future."""
-        line = self._lines[priority].setdefault(job_id, Line(weight))
-        line.weight = weight
+        line = self._lines[priority].setdefault(job_id, Line(weight, part))
+        line.weight, line.part = weight, part
         waiter = Waiter(tokens, asyncio.get_running_loop().create_future())
         line.waiters.append(waiter)
         return waiter
@@ -65,11 +67,26 @@ class Waiting:
         """Those that somebody waits under, most urgent first."""
         return [name for name in PRIORITIES if self._lines[name]]
 
-    def turns(self, priority: Priority, at_most: int) -> list[Turn]:
-        """The first waiters of each job, evenly, about `at_most` in all (but at least one a job)."""
-        lines = self._lines[priority]
+    def turns(self, priority: Priority, at_most: int, now: float = float("inf")) -> list[Turn]:
+        """The first waiters of each job not held back, evenly, about `at_most` in all (but at least one a job)."""
+        lines = {job_id: line for job_id, line in self._lines[priority].items() if line.held_until <= now}
         each = max(1, at_most // max(1, len(lines)))
         return [_turn(job_id, line, each) for job_id, line in lines.items()]
+
+    def hold(self, priority: Priority, job_id: int, until: float) -> None:
+        """Ask for nothing for a job until then: its own part of the limit is used up."""
+        if (line := self._lines[priority].get(job_id)) is not None:
+            line.held_until = until
+
+    def let_go(self) -> None:
+        """Hold nobody any more: the limits have changed."""
+        for lines in self._lines.values():
+            for line in lines.values():
+                line.held_until = 0.0
+
+    def due(self, priority: Priority) -> float:
+        """When the first job that waits under a priority may be asked for."""
+        return min((line.held_until for line in self._lines[priority].values()), default=float("inf"))
 
     def served(self, priority: Priority, turn: Turn, granted: int) -> Sequence[Waiter]:
         """Take the first `granted` waiters of a turn out of the line; some may have been cancelled meanwhile."""
@@ -86,9 +103,12 @@ class Waiting:
         if job_id in lines and not lines[job_id].waiters:
             del lines[job_id]
 
-    def refuse(self, priority: Priority, error_for: Callable[[int], Exception | None]) -> None:
-        """Let those waiters fail for whose tokens `error_for` gives an error."""
-        for job_id, line in list(self._lines[priority].items()):
+    def refuse(
+        self, priority: Priority, error_for: Callable[[int], Exception | None], *, only: int | None = None
+    ) -> None:
+        """Let those waiters fail for whose tokens `error_for` gives an error; `only`: those of one job."""
+        lines = self._lines[priority]
+        for job_id, line in [(id_, line) for id_, line in lines.items() if only in (None, id_)]:
             line.waiters = deque(waiter for waiter in line.waiters if not _failed(waiter, error_for(waiter.tokens)))
             self._close_if_empty(priority, job_id)
 
@@ -109,4 +129,4 @@ def _failed(waiter: Waiter, error: Exception | None) -> bool:
 
 def _turn(job_id: int, line: Line, at_most: int) -> Turn:
     waiters = tuple(islice(line.waiters, at_most))
-    return Turn(Ask(job_id, line.weight, [waiter.tokens for waiter in waiters]), waiters)
+    return Turn(Ask(job_id, line.weight, [waiter.tokens for waiter in waiters], line.part), waiters)

@@ -39,6 +39,36 @@ async def test_a_new_bucket_may_start_empty(still: Open) -> None:
     assert (await bucket.reserve(1)).granted == [0]
 
 
+async def test_the_opening_minute_is_there_where_the_endpoint_grants_a_whole_one(still: Open) -> None:
+    bucket = await still(rpm=100, tpm=0, burst_s=60.0)
+    assert (await bucket.reserve(*[1] * 200)).granted == [100]
+
+
+async def test_a_bucket_is_filled_once_whoever_vouches_for_the_scope_again(still: Open) -> None:
+    bucket = await still(rpm=600, tpm=0)
+    await bucket.reserve(*[1] * 10)
+    await bucket.bucket.configure(bucket.limits, first=True)
+    assert (await bucket.reserve(1)).granted == [0]
+
+
+async def test_the_first_to_use_a_scope_has_the_opening_even_if_another_has_made_the_bucket(
+    still: Open,
+) -> None:
+    bucket = await still(rpm=600, tpm=0, full=False)
+    await bucket.sleep(0.1)
+    assert (await bucket.reserve(1)).granted == [1]
+    await bucket.bucket.configure(bucket.limits, first=True)
+    assert (await bucket.reserve(*[1] * 20)).granted == [10]
+
+
+async def test_a_bucket_that_nobody_used_for_days_is_full(still: Open) -> None:
+    bucket = await still(rpm=100, tpm=0, burst_s=60.0)
+    await bucket.reserve(*[1] * 100)
+    await bucket.sleep(3 * 86_400)
+    await bucket.bucket.configure(bucket.limits, first=False)
+    assert (await bucket.reserve(*[1] * 200)).granted == [100]
+
+
 async def test_one_wait_is_enough_for_tokens_too(still: Open) -> None:
     bucket = await still(rpm=0, tpm=60_000)
     first = await bucket.reserve(700, 700)
@@ -270,6 +300,63 @@ async def test_a_job_that_comes_late_has_saved_up_no_credit(still: Open) -> None
     assert min(report.granted) >= 5
 
 
+async def test_a_large_request_is_not_overtaken_for_ever_by_small_ones_of_another_process(still: Open) -> None:
+    one, other = await still(rpm=0, tpm=60_000, process="p1"), await still(rpm=0, tpm=60_000, process="p2")
+    await other.reserve(1000)
+    waited_s = 0.0
+    while (await one.reserve(900)).granted == [0]:
+        await one.sleep(0.05)
+        waited_s += 0.05
+        await other.reserve(*[10] * 20)
+    assert waited_s <= 1
+
+
+async def test_what_a_dead_process_waited_for_holds_nobody_up_for_long(still: Open) -> None:
+    dead, other = await still(rpm=0, tpm=60_000, process="p1"), await still(rpm=0, tpm=60_000, process="p2")
+    await dead.reserve(1000)
+    assert (await dead.reserve(800, job_id=1)).granted == [0]
+    await other.sleep(1.2)
+    assert (await other.reserve(*[10] * 20, job_id=2)).granted == [20]
+
+
+async def test_what_the_others_of_a_dead_processs_job_wait_for_is_soon_theirs(still: Open) -> None:
+    dead, other = await still(rpm=6000, tpm=0, process="p1"), await still(rpm=6000, tpm=0, process="p2")
+    await dead.reserve(*[1] * 200, job_id=1)
+    got = 0
+    for _ in range(100):
+        await other.sleep(0.02)
+        got += (await other.reserve(*[1] * 100, job_id=2)).granted[0]
+    assert got >= 195
+
+
+async def test_a_job_uses_its_part_of_the_limit_at_most_and_others_the_rest(still: Open) -> None:
+    bucket = await still(rpm=6000, tpm=0)
+    got = [0, 0]
+    for _ in range(400):
+        await bucket.sleep(0.05)
+        report = await bucket.reserve_for([Ask(1, 1.0, [1] * 20, part=0.3), Ask(2, 1.0, [1] * 20)])
+        got = [before + now for before, now in zip(got, report.granted, strict=True)]
+    assert got[0] == pytest.approx(0.3 * (2000 + 100), rel=0.03)  # of the refill and of the burst
+    assert sum(got) == pytest.approx(2000 + 95, abs=20)
+
+
+async def test_a_job_held_by_its_own_part_is_told_how_long_and_waits_for_nobody(still: Open) -> None:
+    bucket = await still(rpm=6000, tpm=0)
+    report = await bucket.reserve_for([Ask(1, 1.0, [1] * 100, part=0.1), Ask(2, 1.0, [1] * 5)])
+    assert report.granted == [10, 5]
+    assert report.held_s[0] == pytest.approx(0.1, abs=0.01)
+    assert (report.wait_s, report.why) == (0, Why.NOTHING)
+    await bucket.sleep(report.held_s[0])
+    assert (await bucket.reserve_for([Ask(1, 1.0, [1, 1], part=0.1)])).granted == [1]
+
+
+async def test_a_clock_that_steps_back_does_not_hold_a_part_for_an_hour(still: Open) -> None:
+    bucket = await still(rpm=6000, tpm=0)
+    await bucket.reserve_for([Ask(1, 1.0, [1] * 100, part=0.5)])
+    await bucket.sleep(-3600)
+    assert (await bucket.reserve_for([Ask(1, 1.0, [1], part=0.5)])).held_s[0] < 130
+
+
 async def test_processes_are_counted_while_they_live(still: Open) -> None:
     one, other = await still(rpm=600, tpm=0, process="p1"), await still(rpm=600, tpm=0, process="p2")
     assert [await one.bucket.present(), await other.bucket.present()] == [1, 2]
@@ -283,6 +370,7 @@ async def test_every_key_of_the_limiter_goes_away_by_itself(still: Open) -> None
     await bucket.bucket.settle(bucket.number(), Settlement(requests=1))
     await bucket.bucket.slow_down(Slowdown(cool_s=1))
     await bucket.bucket.present()
+    await bucket.reserve_for([Ask(2, 1.0, [1], part=0.5)])
     keys = [key async for key in bucket.redis.scan_iter("corpusmill:*")]
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert all([await bucket.redis.ttl(key) > 0 for key in keys])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 
 import pytest
 from redis.asyncio import Redis
 
+from corpusmill.ledger import Ledger
 from corpusmill.limits import Gate, Grant, Limiter, LimiterParked, RequestTooLarge, Scope, Settle
+from corpusmill.limits.bucket import Why
 from tests.fixtures.still_clock import LimitsSet
 from tests.fixtures.valkey import Server
 
@@ -22,12 +24,17 @@ Open = Callable[..., Gate]
 async def gate(valkey_url: str) -> AsyncIterator[Open]:
     """Opens gates to one scope; each `process` is a limiter of its own, as in a process of its own."""
     async with AsyncExitStack() as stack:
-        limiters = [await stack.enter_async_context(Limiter(valkey_url)) for _ in range(3)]
+        limiters = [await stack.enter_async_context(Limiter(valkey_url, never_used)) for _ in range(3)]
 
         def open_(rpm: int | None = 600, tpm: int | None = 0, *, process: int = 0) -> Gate:
             return limiters[process].gate(SCOPE, LimitsSet(rpm, tpm))
 
         yield open_
+
+
+async def never_used(_scope: Scope) -> bool:
+    """What the ledger says of a scope that nobody has drawn from."""
+    return True
 
 
 async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
@@ -87,7 +94,7 @@ async def test_limits_given_anew_hold_from_then_on_also_where_there_were_none(ga
 async def test_those_who_wait_under_a_limit_go_on_when_it_is_lifted(gate: Open) -> None:
     limited = gate(10)
     waiting = asyncio.create_task(grants(limited, 30))
-    await until(lambda: limited.wait_hint_s() > 0)
+    await until(lambda: limited.limited_by == Why.REQUESTS)
     gate(0, 0)
     assert len(await asyncio.wait_for(waiting, 10)) == 30
 
@@ -108,7 +115,7 @@ async def test_no_limit_needs_no_round_trip(gate: Open, valkey_url: str) -> None
 
 
 async def test_what_was_granted_to_those_who_are_cancelled_goes_back(valkey_url: str) -> None:
-    async with Limiter(valkey_url) as limiter:
+    async with Limiter(valkey_url, never_used) as limiter:
         gate = limiter.gate(SCOPE, LimitsSet(60, 0, burst_s=60))
         tasks = [asyncio.create_task(gate.acquire(1, 1)) for _ in range(30)]
         await asyncio.sleep(0)
@@ -151,7 +158,6 @@ async def test_a_wait_of_more_than_a_minute_is_refused_so_that_the_work_can_be_p
     with pytest.raises(LimiterParked) as parked:
         await opened.acquire(1, 1)
     assert 60 < parked.value.wait_s <= 120
-    assert opened.wait_hint_s() > 60
 
 
 async def test_a_refusal_heard_by_one_process_holds_the_others_back(gate: Open) -> None:
@@ -183,7 +189,7 @@ async def test_an_endpoint_without_limits_in_its_headers_is_not_held_back(gate: 
 async def test_tokens_that_were_not_used_come_back_only_where_used_ones_are_counted(
     valkey_url: str, settle: Settle, comes_back: bool
 ) -> None:
-    async with Limiter(valkey_url) as limiter:
+    async with Limiter(valkey_url, never_used) as limiter:
         gate = limiter.gate(SCOPE, LimitsSet(0, 600, burst_s=100), settle=settle)
         gate.settle(await gate.acquire(1, 600), {}, 100)
         gate.release(await gate.acquire(1, 1))
@@ -236,6 +242,40 @@ async def test_when_redis_comes_back_without_its_data_the_bucket_starts_empty(va
         assert grant.level_requests <= 4
 
 
+async def test_a_brand_new_process_does_not_take_a_redis_that_lost_its_data_for_a_new_one(
+    valkey_server: Server, sqlite_url: str
+) -> None:
+    with closing(Ledger.open(sqlite_url)) as ledger:
+
+        async def first_use(scope: Scope) -> bool:
+            return await asyncio.to_thread(ledger.first_use, scope.digest)
+
+        async with Limiter(valkey_server.url, first_use) as limiter:
+            before = await limiter.gate(SCOPE, LimitsSet(600, 0, burst_s=60)).acquire(1, 1)
+        valkey_server.flush()
+        async with Limiter(valkey_server.url, first_use) as limiter:
+            after = await limiter.gate(SCOPE, LimitsSet(600, 0, burst_s=60)).acquire(1, 1)
+    assert before.level_requests == 599
+    assert after.level_requests < 60
+
+
+async def test_a_job_with_a_part_of_the_limit_leaves_the_rest_to_others(gate: Open) -> None:
+    opened, got = gate(3000), {1: 0, 2: 0}
+
+    async def send(job_id: int, max_share: float) -> None:
+        while True:
+            await opened.acquire(job_id, 1, max_share=max_share)
+            got[job_id] += 1
+
+    senders = [asyncio.create_task(send(job_id, part)) for job_id, part in ((1, 0.2), (2, 1.0)) for _ in range(20)]
+    await until(lambda: sum(got.values()) >= 150)
+    for sender in senders:
+        sender.cancel()
+    await asyncio.gather(*senders, return_exceptions=True)
+    # 150 requests take two seconds: a fifth of the burst and of two seconds' rate.
+    assert 10 <= got[1] <= 10 + 30 + 5
+
+
 async def test_a_flushed_redis_is_told_the_learnt_limits_again(gate: Open, valkey_session: Server) -> None:
     opened = gate(None, None)
     opened.settle(await opened.acquire(1, 1), {"x-ratelimit-limit-requests": "6000"}, 10)
@@ -271,7 +311,7 @@ async def test_a_redis_that_refuses_to_write_counts_as_away(valkey_server: Serve
 
 
 async def test_closing_the_limiter_cancels_those_who_wait(valkey_url: str) -> None:
-    async with Limiter(valkey_url) as limiter:
+    async with Limiter(valkey_url, never_used) as limiter:
         gate = limiter.gate(SCOPE, LimitsSet(60, 0))
         waiting = [asyncio.create_task(gate.acquire(1, 1)) for _ in range(5)]
         await waiting[0]

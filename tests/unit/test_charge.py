@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpusmill.endpoint import Formula
 from corpusmill.limits import charge, facts_of
 
 
@@ -21,8 +22,15 @@ def test_azure_charges_their_sum() -> None:
     assert charge("azure", max_output=500, chars=400) == 600
 
 
+def test_a_provider_may_have_figures_of_its_own() -> None:
+    assert charge(Formula(characters=0.5), max_output=100, chars=401) == 301
+    assert charge(Formula(max_output=0, request=10), max_output=100, chars=40) == 20
+    assert charge(Formula(combine="max", max_output=2), max_output=100, chars=40) == 200
+
+
 def test_nothing_is_free() -> None:
     assert charge("openai", max_output=None, chars=0) == 1
+    assert charge(Formula(characters=0, max_output=0), max_output=9, chars=9) == 1
 
 
 @pytest.mark.parametrize(

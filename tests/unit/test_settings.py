@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from corpusmill.endpoint import Formula
 from corpusmill.errors import SettingsError
 from corpusmill.settings import Provider, Settings, fingerprint
 from corpusmill.urls import without_password
@@ -193,6 +194,16 @@ def test_a_providers_limits_go_over_the_general_ones_field_by_field() -> None:
     settings = Settings.load(limits={"rpm": 5, "tpm": 6}, providers={"m": {"limits": {"tpm": 7}}})
     limits = settings.limits_for("m")
     assert (limits.rpm, limits.tpm) == (5, 7)
+
+
+def test_a_provider_may_charge_by_figures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORPUSMILL_PROVIDERS__X__BASE_URL", "http://x/v1")
+    monkeypatch.setenv("CORPUSMILL_PROVIDERS__X__CHARGE", '{"characters": 0.3, "combine": "max"}')
+    settings = Settings.load()
+    assert settings.endpoints("x")[0].charge == Formula(characters=0.3, combine="max")
+    assert Provider(**settings.providers["x"].as_message()) == settings.providers["x"]
+    monkeypatch.setenv("CORPUSMILL_PROVIDERS__X__CHARGE", '{"letters": 0.3}')
+    assert 'PROVIDERS__X__CHARGE: openai, azure, or figures such as {"max_output"' in message()
 
 
 def test_the_model_options_that_are_set_and_no_others_come_out_typed(monkeypatch: pytest.MonkeyPatch) -> None:

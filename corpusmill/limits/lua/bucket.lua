@@ -9,8 +9,10 @@
 --   at               when the levels were true, microseconds
 --   cool cool_for    nothing is granted until `cool` (microseconds), which was set `cool_for` ahead
 --   factor ramp cut  share of the rate in use after overload, its growth a second, and when it was cut last
+--   opened           1 once it was filled for the scope's very first request; see configure.lua
 
-local IDLE_MS = 3600000  -- an unused bucket is forgotten after an hour
+local IDLE_MS = 3600000         -- shares of jobs that ask for nothing are forgotten after an hour
+local BUCKET_MS = 30 * 86400000 -- a bucket is kept for long: one that is gone starts empty
 local PROBING_RPM = 60   -- until the endpoint's first reply tells its limits
 local GUARD_S = 0.05     -- how much closer than sent two requests may arrive
 
@@ -40,7 +42,7 @@ local function derive(b)
 end
 
 local FIELDS = {'set_r', 'set_t', 'told_r', 'told_t', 'burst', 'level_r', 'level_t', 'lowered_r', 'lowered_t',
-                'at', 'cool', 'cool_for', 'factor', 'ramp', 'cut'}
+                'at', 'cool', 'cool_for', 'factor', 'ramp', 'cut', 'opened'}
 
 local function refill(b, now)
   if now < b.at then b.at = now end  -- the clock stepped back: that time refills nothing
@@ -57,7 +59,7 @@ local function open_bucket(now)
   local values = redis.call('HMGET', KEYS[1], unpack(FIELDS))
   if not values[1] then return nil end
   local b = {}
-  for i, name in ipairs(FIELDS) do b[name] = tonumber(values[i]) end
+  for i, name in ipairs(FIELDS) do b[name] = tonumber(values[i] or 0) end
   derive(b)
   refill(b, now)
   return b
@@ -70,5 +72,5 @@ local function save_bucket(b)
     pairs_[#pairs_ + 1] = b[name]
   end
   redis.call('HSET', KEYS[1], unpack(pairs_))
-  redis.call('PEXPIRE', KEYS[1], IDLE_MS + math.max(0, math.ceil((b.cool - b.at) / 1000)))
+  redis.call('PEXPIRE', KEYS[1], BUCKET_MS + math.max(0, math.ceil((b.cool - b.at) / 1000)))
 end
