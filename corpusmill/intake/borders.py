@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
@@ -46,6 +47,7 @@ class Atom(NamedTuple):
 _BORDER = re.compile(
     r"""[\n.!?…。！？｡](?:(?<=\n)\s*+|(?<=[.!?…])["'”’)\]*_`]*+(?=\s)\s++|(?<=[。！？｡])["”’）」』]*+\s*+)"""  # noqa: RUF001
 )
+_HASHED = 24
 # Characters of white space that may stand at either end of a chunk.
 _LONG_WHITE = 64
 _WORD_END = re.compile(r"\s++")
@@ -116,15 +118,23 @@ def finer(text: str, start: int, end: int, level: Level, *, room: int, encoding:
         start = cut
 
 
+def hash_around(text: str, at: int) -> int:
+    """A number that tells a place by the characters next to it."""
+    return zlib.crc32(text[max(0, at - _HASHED) : at + _HASHED].encode("utf-8", "surrogatepass"))
+
+
 def _is_white(piece: str) -> bool:
     return len(piece) > _LONG_WHITE and piece.isspace()
 
 
 def _word_end(text: str, at: int, latest: int) -> tuple[int, Level]:
-    """The end of the word at `at`, or a place between characters that a reader sees as one each."""
-    found = _WORD_END.search(text, at, latest)
-    if found is not None:
-        return found.end(), Level.WORD
+    """The end of a word in that range, or a place between characters that a reader sees as one each.
+
+    Which word is told by the text around it, so that after an edit the cuts soon fall where they fell.
+    """
+    ends = (found.end() for found in _WORD_END.finditer(text, at, latest))
+    if (best := max(ends, key=lambda end: (hash_around(text, end), end), default=None)) is not None:
+        return best, Level.WORD
     cut = at
     while cut < latest and _joins(text[cut]):
         cut += 1

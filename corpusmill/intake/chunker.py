@@ -7,28 +7,31 @@ overlap, 0.6 million tokens/s and a Rust panic, a BaseException, on a million sp
 lets borders depend on the text near them. This one, with overlap and every chunk counted exactly rather than summed:
 about 1.0 million tokens a CPU second (`python -m benchmarks intake`), which is 60 million tokens a minute a core.
 
-How it cuts. The next border is the best one in a window of 60 to 100 % of the room; among equals the one whose
-surroundings hash highest. So borders depend on the text near them, not on all that stands before: after an edit
-at the top of a document the borders below soon fall where they fell. Every character is in a chunk, but for long
+How it cuts. A border whose rank (its level, then a hash of its surroundings) is the highest within half the room on
+either side is an anchor, and every anchor is a border. Where the next one is further away than the room, the best
+border in a window of 80 to 100 % of the room comes between. So borders depend on the text near them alone:
+after an edit the chunks are the same again from the second anchor on. Every character is in a chunk, but for long
 white space between chunks. A text that fits is one chunk, as it is.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from corpusmill.intake.borders import Atom, Level, atoms, finer
+from corpusmill.intake.borders import Atom, Level, atoms, finer, hash_around
 from corpusmill.tokens import Encoding
 
-CHUNKER_VERSION = 1
+CHUNKER_VERSION = 2
 """Part of every job key: raise it whenever the same text would be cut otherwise."""
 
-_LOWEST = 0.6
+# Parts of the room: the least of a chunk that ends between anchors, the least that it leaves before the next anchor or
+# the end, and how far on either side an anchor has no equal.
+_LOWEST = 0.8
 _LAST = 0.25
-_HASHED = 24
+_REIGN = 0.55
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def spans(
         return
     cutter = _Cutter(text, tokens, overlap, encoding)
     repeatable = cutter.atoms_between(before, fresh)
-    window = _Window(atoms(text, fresh, room=cutter.room, encoding=encoding), cutter.room)
+    window = _Window(text, atoms(text, fresh, room=cutter.room, encoding=encoding), cutter.room, repeatable)
     while window.fill() and (final or not window.ended):
         span, repeatable = cutter.fitted(window, repeatable)
         if not text[span.fresh : span.end].isspace():
@@ -79,59 +82,103 @@ def _count_if_one(text: str, tokens: int, encoding: Encoding) -> int | None:
     return count if count <= tokens else None
 
 
-class _Window:
-    """The atoms at hand after the last border: enough to choose the next one."""
+class _Border(NamedTuple):
+    """The end of an atom, `at` tokens after the last border; `number` atoms lie between them."""
 
-    def __init__(self, source: Iterator[Atom], room: int) -> None:
-        self.room = room
-        self.atoms: deque[Atom] = deque()
-        self.held = 0
+    at: int
+    number: int
+    rank: tuple[int, int]
+
+
+class _Window:
+    """The atoms after the last border, enough to choose the next one, and those before it that it must outrank."""
+
+    def __init__(self, text: str, source: Iterator[Atom], room: int, behind: Sequence[Atom]) -> None:
         self.ended = False
-        self._source = source
+        self._text, self._source, self._room = text, source, room
+        self._atoms: deque[Atom] = deque()
+        self._held = 0
+        self._behind = behind
 
     def fill(self) -> bool:
         """Get atoms until they are more than any choice needs; whether there is one."""
-        while self.atoms and self.atoms[0].white:
-            self.held -= self.atoms.popleft().tokens
-        while self.held <= self.room * (1 + _LAST) and not self.ended:
+        while self._atoms and self._atoms[0].white:
+            self._held -= self._atoms.popleft().tokens
+        while self._held <= self._room * (1 + _LAST + _REIGN) and not self.ended:
             atom = next(self._source, None)
             if atom is None:
                 self.ended = True
-            elif self.atoms or not atom.white:
-                self.atoms.append(atom)
-                self.held += atom.tokens
-        return bool(self.atoms)
+            elif self._atoms or not atom.white:
+                self._atoms.append(atom)
+                self._held += atom.tokens
+        return bool(self._atoms)
 
-    def take(self, text: str) -> list[Atom]:
+    def take(self) -> list[Atom]:
         """The atoms up to the best next border."""
-        taken = [self.atoms.popleft() for _ in range(self._best(text))]
-        self.held -= sum(atom.tokens for atom in taken)
+        taken = [self._atoms.popleft() for _ in range(self._best())]
+        self._held -= sum(atom.tokens for atom in taken)
         return taken
 
-    def give_back(self, atoms: list[Atom]) -> None:
+    def give_back(self, atoms: Sequence[Atom]) -> None:
         """Put the atoms back before those at hand."""
-        self.atoms.extendleft(reversed(atoms))
-        self.held += sum(atom.tokens for atom in atoms)
+        self._atoms.extendleft(reversed(atoms))
+        self._held += sum(atom.tokens for atom in atoms)
 
-    def _best(self, text: str) -> int:
+    def passed(self, taken: Sequence[Atom]) -> None:
+        """The atoms of the chunk that ends at the last border."""
+        self._behind = taken
+
+    def _best(self) -> int:
         """How many atoms the next chunk takes."""
-        if self.ended and self.held <= self.room:
-            return len(self.atoms)
-        # The last chunk of a text shall not be a crumb.
-        highest = self.held - self.room * _LAST if self.ended else self.room
-        best, fallback, total = (-1, -1, 0), 1, 0
-        for number, atom in enumerate(self.atoms, 1):
-            total += atom.tokens
-            if total > highest:
-                break
-            fallback = number
-            if total >= self.room * _LOWEST and atom.level >= best[0]:
-                best = max(best, (atom.level, _hash_around(text, atom.end), number))
-        return best[2] or fallback
+        if self.ended and self._held <= self._room:
+            return len(self._atoms)
+        borders = self._borders()
+        anchor = self._anchor(borders)
+        if anchor and anchor.at <= self._room:
+            return anchor.number
+        # What comes before an anchor or the end shall not be a crumb.
+        next_known = anchor.at if anchor else self._held if self.ended else self._room * (1 + _LAST)
+        highest = min(self._room, next_known - self._room * _LAST)
+        within = [border for border in borders if border.number > 0 and border.at <= highest]
+        good = [border for border in within if border.at >= self._room * _LOWEST] or within[-1:]
+        return max(good, key=lambda border: (border.rank, border.number)).number if good else 1
+
+    def _borders(self) -> list[_Border]:
+        """The borders before and after the last one, in order; those before count down to it."""
+        borders, at = [], 0
+        for number, atom in enumerate(reversed(self._behind)):
+            borders.append(_Border(at, -number, self._rank(atom)))
+            at -= atom.tokens
+        borders.reverse()
+        at = 0
+        for number, atom in enumerate(self._atoms, 1):
+            at += atom.tokens
+            borders.append(_Border(at, number, self._rank(atom)))
+        return borders
+
+    def _rank(self, atom: Atom) -> tuple[int, int]:
+        return atom.level, hash_around(self._text, atom.end)
+
+    def _anchor(self, borders: Sequence[_Border]) -> _Border | None:
+        """The first anchor that matters for the next border. The end of a text is one too, and so is its start."""
+        reign = self._room * _REIGN
+        latest = min(self._room * (1 + _LAST), self._held - reign)
+        earliest = 0 if self._behind else reign
+        known = (border for border in _anchors(borders, reign) if earliest < border.at <= latest)
+        return min(known, key=lambda border: border.at, default=None)
 
 
-def _hash_around(text: str, at: int) -> int:
-    return zlib.crc32(text[max(0, at - _HASHED) : at + _HASHED].encode("utf-8", "surrogatepass"))
+def _anchors(borders: Sequence[_Border], reign: float) -> Iterator[_Border]:
+    """The borders that have no equal within `reign` tokens before them, and none better within `reign` after."""
+    # Those that nothing has outranked yet, each with whether it is far enough from the one before: ranks fall.
+    standing: list[tuple[_Border, bool]] = []
+    for border in borders:
+        while standing and standing[-1][0].rank < border.rank:
+            outranked, alone = standing.pop()
+            if alone and border.at - outranked.at > reign:
+                yield outranked
+        standing.append((border, not standing or border.at - standing[-1][0].at > reign))
+    yield from (border for border, alone in standing if alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +203,7 @@ class _Cutter:
 
     def fitted(self, window: _Window, repeatable: list[Atom]) -> tuple[Span, list[Atom]]:
         """The next chunk, and its atoms. Counts are summed until here; the chunk itself is counted."""
-        taken = window.take(self.text)
+        taken = window.take()
         while taken[-1].white:
             taken.pop()
         fresh, end = taken[0].start, taken[-1].end
@@ -168,6 +215,7 @@ class _Cutter:
             taken = self._fewer(window, taken)
             end = taken[-1].end
             count = self.encoding.count(self.text[start:end])
+        window.passed(taken)
         return Span(start, end, count, fresh), taken
 
     def _fewer(self, window: _Window, taken: list[Atom]) -> list[Atom]:
