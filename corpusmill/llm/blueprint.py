@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -21,6 +21,7 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI, Omit
 from yarl import URL
 
 from corpusmill.endpoint import Endpoint
+from corpusmill.llm.redaction import Redaction, redaction_of
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
 
@@ -45,10 +46,11 @@ class _Rehearsal(httpx2.AsyncClient):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Where a request goes and the headers it carries; the body is not part of it."""
+    """Where a request goes and the headers it carries; the body is not part of it. `redaction` knows its secrets."""
 
     url: URL
     headers: CIMultiDict[str]
+    redaction: Redaction = field(repr=False)
 
 
 class Blueprint:
@@ -100,7 +102,7 @@ class Blueprint:
         headers = CIMultiDict((name.decode(), value.decode()) for name, value in request.headers.raw)
         for name in _NOT_OURS:
             headers.popall(name, None)
-        return Prepared(URL(str(request.url), encoded=True), headers)
+        return Prepared(URL(str(request.url), encoded=True), headers, redaction_of(headers))
 
     async def _play(self, path: str, body: Mapping[str, Any], answer: Answer) -> httpx2.Response:
         token = _answer.set(answer)

@@ -9,13 +9,13 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import aiohttp
 import httpx2
 
-from corpusmill.llm.blueprint import Blueprint
+from corpusmill.llm.blueprint import Blueprint, Prepared
 from corpusmill.llm.broken import CONNECT_S, failure_of
 from corpusmill.llm.errors import CallError, classify, facts_of, input_no_of, named
 from corpusmill.llm.retry_after import retry_after_s
@@ -79,10 +79,10 @@ class Client:
             # Without the cause: its text may show a proxy's password.
             raise self._unanswered(path, error) from None
         headers = response.headers
-        request_id = named(headers.get("x-request-id") or headers.get("apim-request-id"))
+        request_id = prepared.redaction.name(named(headers.get("x-request-id") or headers.get("apim-request-id")))
         reply = Reply(response.status, headers, content, request_id, perf_counter() - started)
         if not 200 <= reply.status < 300:
-            raise self._refused(path, reply)
+            raise self._refused(path, prepared, reply)
         return reply
 
     @asynccontextmanager
@@ -106,8 +106,8 @@ class Client:
             raise self._unanswered(path, error) from None
         try:
             if not 200 <= response.status < 300:
-                request_id = named(response.headers.get("x-request-id"))
-                raise self._refused(path, Reply(response.status, response.headers, content, request_id, 0.0))
+                request_id = prepared.redaction.name(named(response.headers.get("x-request-id")))
+                raise self._refused(path, prepared, Reply(response.status, response.headers, content, request_id, 0.0))
             yield Parts(response.headers, self._parts(path, response, within_s))
         finally:
             response.close()
@@ -128,19 +128,20 @@ class Client:
         await self._session.close()
         await self._blueprint.close()
 
-    def _refused(self, path: str, reply: Reply) -> CallError:
-        facts = facts_of(reply.body)
+    def _refused(self, path: str, prepared: Prepared, reply: Reply) -> CallError:
+        facts, redaction = facts_of(reply.body), prepared.redaction
         error = CallError(
             classify(reply.status, facts),
-            code=facts.code or facts.type,
+            code=redaction.name(facts.code or facts.type),
             status=reply.status,
-            param=facts.param,
+            param=redaction.name(facts.param),
             retry_after_s=retry_after_s(reply.headers, facts.message),
             request_id=reply.request_id,
             headers=reply.headers,
             input_no=input_no_of(facts),
         )
-        error.sdk_error = lambda: self._blueprint.error(path, lambda request: _played_back(reply, request))
+        shown = replace(reply, body=redaction.body(reply.body))
+        error.sdk_error = lambda: self._blueprint.error(path, lambda request: _played_back(shown, request))
         return error
 
     def _unanswered(self, path: str, cause: Exception) -> CallError:
