@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from corpusmill.limits import Gate, Grant, charge
+from corpusmill.limits import Ending, Grant, LimiterParked, Place
 from workers.dispatch import Dispatch
 from workers.held import Unit
-from workers.lane import Member
+from workers.lane import Door, Member
 from workers.stream import Stream
 from workers.work import Facts, Work
 
 Units = tuple[Unit, ...]
+# A wait beyond this is not sat out; see `LimiterParked`.
+PARK_S = 60.0
 
 
 class GivenUp(Exception):
@@ -22,19 +24,30 @@ class GivenUp(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a request was admitted with. Leave and money have to be settled: by the call, or by `unused`."""
+    """What a request was admitted with. Leave and money have to be settled: by the call, or by `unused`.
+
+    `place`: at an endpoint that tells no limits, its place among the calls that may be under way there.
+    """
 
     units: Units
     facts: Facts
     member: Member
-    gate: Gate
+    door: Door
     grant: Grant
+    place: Place | None
     set_aside: Decimal | None
 
     def unused(self) -> None:
         """No call was made."""
-        self.gate.release(self.grant)
+        self.door.gate.release(self.grant)
+        self.returned("untold")
         self.settle_money(Decimal(0))
+
+    def returned(self, ending: Ending, latency_s: float = 0.0) -> None:
+        """The call is over, or was not made: its place at the endpoint is free."""
+        self.member.trying = False
+        if self.place is not None:
+            self.door.room.leave(self.place, ending, latency_s)
 
     def settle_money(self, cost: Decimal) -> None:
         """The call is over, or was not made, and has cost `cost`."""
@@ -77,19 +90,55 @@ def _still(wanted: Callable[[], Units], ticket: Ticket) -> Ticket:
 
 
 async def _ticket(stream: Stream, work: Work, units: Units) -> Ticket:
-    member = stream.lane.choose()
-    if member is None:
-        raise GivenUp
     facts = work.facts(units)
-    gate = stream.lane.gate(member, stream.model)
-    tokens = charge(member.endpoint.charge, max_output=facts.max_output, chars=facts.chars)
     set_aside = await _set_aside(units, facts)
     try:
-        grant = await gate.acquire(units[0].shard.job.run.id, tokens, priority=stream.priority)
+        member, door, place, grant = await _leave(stream, facts, units[0].shard.job.run.id)
     except BaseException:
         _settle(units, set_aside, Decimal(0))
         raise
-    return Ticket(units, facts, member, gate, grant, set_aside)
+    return Ticket(units, facts, member, door, grant, place, set_aside)
+
+
+async def _leave(stream: Stream, facts: Facts, job_id: int) -> tuple[Member, Door, Place | None, Grant]:
+    """Leave to send, from the member of the lane that gives it soonest."""
+    lane = stream.lane
+    while True:
+        member = lane.choose(stream.model, facts)
+        if member is None:
+            raise GivenUp
+        member.trying = member.on_trial
+        try:
+            admitted = await _at(lane.door(member, stream.model), stream, member.tokens(facts), job_id)
+        except LimiterParked:
+            member.trying = False
+            # Its limit of a day may be used up; others of the pool may have some left.
+            if lane.shortest_wait_s(stream.model, facts) > PARK_S:
+                raise
+            continue
+        except BaseException:
+            member.trying = False
+            raise
+        if member.shut is None:
+            return member, *admitted
+        # Its key was refused while we waited for it.
+        _give_back(lane.door(member, stream.model), *admitted[1:])
+
+
+async def _at(door: Door, stream: Stream, tokens: int, job_id: int) -> tuple[Door, Place | None, Grant]:
+    place = await door.room.enter() if door.gate.unlimited else None
+    try:
+        return door, place, await door.gate.acquire(job_id, tokens, priority=stream.priority)
+    except BaseException:
+        if place is not None:
+            door.room.leave(place, "untold")
+        raise
+
+
+def _give_back(door: Door, place: Place | None, grant: Grant) -> None:
+    door.gate.release(grant)
+    if place is not None:
+        door.room.leave(place, "untold")
 
 
 async def _set_aside(units: Sequence[Unit], facts: Facts) -> Decimal | None:

@@ -42,6 +42,7 @@ class Call:
             raise
         except asyncio.CancelledError:
             # Cut off from this side: the worker has to end now.
+            self._ticket.returned("untold")
             self._book_unknown()
             raise
         finally:
@@ -78,9 +79,10 @@ class Call:
             for shard, item in ticket.units
         ]
         self._dispatch.paid(self._attempt_id, rows, reading.answers, results)
-        ticket.gate.settle(ticket.grant, reply.headers, tokens.prompt + tokens.completion)
+        ticket.door.gate.settle(ticket.grant, reply.headers, tokens.prompt + tokens.completion)
+        ticket.returned("answered", reply.latency_s)
         ticket.settle_money(total_usd(rows))
-        ticket.member.reached()
+        ticket.member.served()
         for shard, item in ticket.units:
             shard.job.saw_output(tokens.completion)
             shard.counts["succeeded"] += 1
@@ -89,6 +91,7 @@ class Call:
     def _book_failure(self, error: CallError, reply: Reply | None) -> None:
         cost = self._book_cost(error, reply)
         self._ticket.settle_money(cost)
+        self._ticket.returned("refused" if _is_overload(error) else "untold")
         self._tell_limiter(error, reply)
         self._dispatch.metrics.refused[error.failure_class] += 1
         self._land()
@@ -109,7 +112,7 @@ class Call:
     def _book_unknown(self) -> None:
         self._dispatch.unknown(self._attempt_id, self._rows)
         self._ticket.settle_money(total_usd(self._rows))
-        self._ticket.gate.settle(self._ticket.grant, None, None)
+        self._ticket.door.gate.settle(self._ticket.grant, None, None)
         self._land()
 
     def _billed(self, bill: Bill) -> list[Usage]:
@@ -118,10 +121,15 @@ class Call:
     def _tell_limiter(self, error: CallError, reply: Reply | None) -> None:
         headers = reply.headers if reply is not None else error.headers
         used = error.billed.tokens.prompt + error.billed.tokens.completion if error.billed is not None else None
-        self._ticket.gate.settle(self._ticket.grant, headers or None, used)
+        self._ticket.door.gate.settle(self._ticket.grant, headers or None, used)
         if error.failure.slows is not None:
-            self._ticket.gate.penalty(error.retry_after_s, error.failure.slows)
+            self._ticket.door.gate.penalty(error.retry_after_s, error.failure.slows)
 
     def _land(self) -> None:
         for shard, item in self._ticket.units:
             shard.land(item, settled=False)
+
+
+def _is_overload(error: CallError) -> bool:
+    """Whether the endpoint has more to do than it can: it says so, or does not answer in time."""
+    return error.failure.slows is not None or error.failure_class == "timeout"

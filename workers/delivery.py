@@ -140,6 +140,7 @@ class Delivery:
             await Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls).make()
         except CallError as error:
             await self._note_reached(ticket.member, error)
+            self._look_elsewhere(ticket, error)
             raise
         finally:
             self._dispatch.window.release()
@@ -149,6 +150,12 @@ class Delivery:
             member.reached()
         elif member.missed():
             await self._dispatch.breaker.shut(self._stream.lane, member, "endpoint", error)
+
+    def _look_elsewhere(self, ticket: Ticket, error: CallError) -> None:
+        """What one member of a pool asks us to wait holds for that member alone."""
+        asked, lane = error.retry_after_s, self._stream.lane
+        if asked and len(lane.members) > 1 and lane.shortest_wait_s(self._stream.model, ticket.facts) < asked:
+            error.retry_after_s = None
 
     async def _rest(self, seconds: float) -> None:
         """Wait between two tries, unless nobody wants another."""
@@ -193,5 +200,5 @@ class Delivery:
         lane, member = self._stream.lane, self._called
         if error.failure.pauses is not None and member is not None:
             await self._dispatch.breaker.shut(lane, member, error.failure.pauses, error)
-        if lane.choose() is not None:
+        if lane.has_open:
             await self._deliver(self._units)

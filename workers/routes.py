@@ -76,7 +76,8 @@ class Routes:
         spec = run.spec
         stream = Stream(lane, spec.model, run.priority, turns=self._turns)
         if spec.kind == "embedding":
-            tpm = lane.members[0].endpoint.limits.tpm if lane.members else None
+            # A pack has to pass at any member.
+            tpm = min((tpm for each in lane.members if (tpm := each.endpoint.limits.tpm)), default=None)
             return Route(stream, InPacks(self._dispatch, stream, Embeddings(spec), tpm=tpm))
         work: Work = Requests(spec) if spec.kind == "request" else Completions(spec)
         return Route(stream, Singly(self._dispatch, stream, work))

@@ -14,6 +14,26 @@ from corpusmill.cli.output import out
 INTERRUPTED = 130
 
 
+class Tell(StrEnum):
+    """Whose headers tell the limits."""
+
+    openai = "openai"
+    project = "project"
+    azure = "azure"
+    mistral = "mistral"
+    none = "none"
+
+
+class RetryAfter(StrEnum):
+    """How a refusal writes the wait."""
+
+    both = "both"
+    seconds = "seconds"
+    ms = "ms"
+    date = "date"
+    none = "none"
+
+
 class Charge(StrEnum):
     """How the limiter charges tokens."""
 
@@ -27,6 +47,39 @@ def simulate(
         int | None, typer.Option(min=0, metavar="N", help="Requests a minute; unset or 0: no limit.")
     ] = None,
     tpm: Annotated[int | None, typer.Option(min=0, metavar="N", help="Tokens a minute; unset or 0: no limit.")] = None,
+    rpd: Annotated[int | None, typer.Option(min=0, metavar="N", help="Requests a day; unset or 0: no limit.")] = None,
+    tpd: Annotated[int | None, typer.Option(min=0, metavar="N", help="Tokens a day; unset or 0: no limit.")] = None,
+    day_s: Annotated[
+        float, typer.Option(min=0.001, metavar="S", help="Seconds of a day, which begins with the first request.")
+    ] = 86_400.0,
+    tell: Annotated[
+        Tell,
+        typer.Option(
+            help="Headers that tell the limits: as openai; project adds project-tokens; azure tells requests by ten "
+            "seconds, resets in whole seconds and -1; mistral names the minute; none tells nothing."
+        ),
+    ] = Tell.openai,
+    retry_after: Annotated[
+        RetryAfter,
+        typer.Option(
+            help="How a refusal writes the wait: whole seconds, milliseconds, both, an HTTP date, not at all."
+        ),
+    ] = RetryAfter.both,
+    growth: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="SHARE",
+            help="Answer slow_down when a second brings more than 1 + SHARE times the requests of the one before (20 "
+            "are free).",
+        ),
+    ] = None,
+    capacity: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Calls served side by side; twice as many take twice as long. Unset: any number."
+        ),
+    ] = None,
     depth_s: Annotated[
         float, typer.Option(min=0.001, metavar="S", help="Seconds of a limit that may be used up at once.")
     ] = 2.0,
@@ -51,7 +104,8 @@ def simulate(
         typer.Option(
             metavar="KIND=RATE|KIND@N",
             help="Let requests fail: a share of them, the N-th, those from N to M (KIND@N-M), those with a text "
-            "(KIND@text:MARK) or a key (KIND@key:KEY). An unknown KIND lists all. May be repeated.",
+            "(KIND@text:MARK), a key (KIND@key:KEY) or a service tier (KIND@tier:flex). An unknown KIND lists all. May "
+            "be repeated.",
         ),
     ] = None,
     paid: Annotated[
@@ -80,6 +134,13 @@ def simulate(
         port=port,
         rpm=rpm or None,
         tpm=tpm or None,
+        rpd=rpd or None,
+        tpd=tpd or None,
+        day_s=day_s,
+        tell=tell.value,
+        retry_after=retry_after.value,
+        growth=growth,
+        capacity=capacity,
         depth_s=depth_s,
         charge=charge.value,
         charge_factor=charge_factor,

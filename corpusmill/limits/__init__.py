@@ -1,6 +1,7 @@
 """The fleet's limiter: requests and tokens a minute, shared by all processes through Redis."""
 
 from corpusmill.limits.charge import Charge, charge, facts_of
+from corpusmill.limits.concurrency import Concurrency, Ending, Place
 from corpusmill.limits.errors import LimiterParked, RequestTooLarge
 from corpusmill.limits.gate import Gate
 from corpusmill.limits.headers import Told, duration_s, told_by
@@ -9,6 +10,6 @@ from corpusmill.limits.refusals import Refusal
 from corpusmill.limits.scope import Grant, Limits, Priority, Rates, Scope, Settle
 
 __all__ = [
-    "Charge", "Gate", "Grant", "Limiter", "LimiterParked", "Limits", "Priority", "Rates", "Refusal", "RequestTooLarge",
-    "Scope", "Settle", "Told", "charge", "duration_s", "facts_of", "told_by",
+    "Charge", "Concurrency", "Ending", "Gate", "Grant", "Limiter", "LimiterParked", "Limits", "Place", "Priority",
+    "Rates", "Refusal", "RequestTooLarge", "Scope", "Settle", "Told", "charge", "duration_s", "facts_of", "told_by",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from corpusmill.limits.errors import LimiterParked, RequestTooLarge
 from corpusmill.limits.headers import told_by
 from corpusmill.limits.headroom import floors_s
 from corpusmill.limits.link import Link
+from corpusmill.limits.outlook import Outlook
 from corpusmill.limits.refusals import Refusal, slowdown_for
 from corpusmill.limits.scope import Grant, Limits, Priority, Rates, Settle
 from corpusmill.limits.waiting import Turn, Waiting
@@ -46,6 +47,7 @@ class Gate:
         self._blocked: dict[Priority, float] = {}
         self._cool_until = 0.0
         self._alone = Alone(link, self._waiting, model=model)
+        self._outlook = Outlook()
         self._followed: Rates | None = None
         self.limited_by = Why.NOTHING
 
@@ -66,6 +68,21 @@ class Gate:
     def rates(self) -> Rates | None:
         """The limits that hold now; None until Redis has answered once."""
         return self._link.rates
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nobody knows of any limit: none is set, and the endpoint tells none."""
+        told = self.rates is not None and not (self.rates.learning or self.rates.rpm or self.rates.tpm)
+        return told and self._limits.rpm is None and self._limits.tpm is None
+
+    def expected_wait_s(self, tokens: int) -> float:
+        """How long one more request would wait, as far as this process knows; infinite: the limit never grants it."""
+        now, rates, burst_s = self._time(), self.rates, self._limits.burst_s
+        count = self._link.processes
+        part = rates and Rates(-(-rates.rpm // count), -(-rates.tpm // count), rates.learning)
+        queue, floor_s = self._waiting.queue(), self._floors_s["normal"]
+        wait_s = self._outlook.wait_s(part, tokens, queue, now, burst_s=burst_s, floor_s=floor_s)
+        return max(wait_s, self._cool_until - now)
 
     async def acquire(
         self,
@@ -188,6 +205,7 @@ class Gate:
                     waiter.future.set_result(grant)
         self._hold_back(priority, turns, reserved)
         self.limited_by = reserved.why
+        self._outlook.note(reserved, self._time())
         if reserved.wait_s > PARK_S:
             self._waiting.refuse(priority, _parked(reserved.wait_s, reserved.why))
         elif reserved.wait_s > 0:

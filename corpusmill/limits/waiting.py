@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from corpusmill.limits.bucket import Ask
+from corpusmill.limits.outlook import Queue
 from corpusmill.limits.scope import Grant, Priority
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -66,6 +67,11 @@ class Waiting:
     def priorities(self) -> list[Priority]:
         """Those that somebody waits under, most urgent first."""
         return [name for name in PRIORITIES if self._lines[name]]
+
+    def queue(self) -> Queue:
+        """How many wait, and for how many tokens in all."""
+        tokens = [each.tokens for lines in self._lines.values() for line in lines.values() for each in line.waiters]
+        return Queue(len(tokens), sum(tokens))
 
     def turns(self, priority: Priority, at_most: int, now: float = float("inf")) -> list[Turn]:
         """The first waiters of each job not held back, evenly, about `at_most` in all (but at least one a job)."""

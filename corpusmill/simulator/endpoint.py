@@ -95,7 +95,12 @@ class Endpoint:
             return self._refuse(refused, request_id)
         except Exception as error:
             return self._refuse(_broken(error), request_id)
-        return Pending(self.options.latency.draw_s(self._dice), partial(self._finish, admitted))
+        return Pending(self._latency_s(), partial(self._finish, admitted))
+
+    def _latency_s(self) -> float:
+        """How long an answer takes: all that are under way share what the endpoint can do."""
+        crowd = self.bill.in_flight / self.options.capacity if self.options.capacity else 1.0
+        return self.options.latency.draw_s(self._dice) * max(1.0, crowd)
 
     def _admit(self, request: Request, path: str, route: str, request_id: str) -> _Admitted:
         key = self._check_key(request)
@@ -113,7 +118,7 @@ class Endpoint:
         headers = lane.headers()
         fault = self._faults.pick(ask)
         if fault is not None and fault.kind in errors.ERROR_KINDS:
-            raise forced(fault, ask, headers)
+            raise forced(fault, ask, headers, self.options.retry_after)
         return _Admitted(ask, route, lane, charged, headers + _id_line(request_id), request_id, fault)
 
     def _refuse(self, refused: errors.Refused, request_id: str) -> Reply:

@@ -6,6 +6,7 @@ A rule is written `KIND[:SECONDS]` with one of
     @N, @N-M, @N-  the N-th request since the rules were set, those from N to M, those from N on
     @text:MARK     requests with a text that contains MARK
     @key:KEY       requests under that key
+    @tier:TIER     requests that ask for that service tier
 
 The first rule that fits decides. `SECONDS` is the Retry-After of a refusal (0: without that header), and the pause
 between two bytes of `drip`.
@@ -88,7 +89,7 @@ class Rule:
         except ValueError:
             raise UsageError(
                 f"--fault {text}: cannot be read",
-                next_step="write KIND=RATE (0 to 1), KIND@N, KIND@N-M, KIND@text:MARK or KIND@key:KEY",
+                next_step="write KIND=RATE (0 to 1), KIND@N, KIND@N-M, KIND@text:MARK, KIND@key:KEY or KIND@tier:TIER",
             ) from None
         return cls(text, fault, ANSWER_KINDS.get(kind, "both"), fits)
 
@@ -110,6 +111,8 @@ def _by_place(when: str) -> Callable[[Ask, int, int], bool]:
         return lambda ask, _number, _seen: any(mark in text for text in ask.texts)
     if when.startswith("key:") and (key := when[4:]):
         return lambda ask, _number, _seen: ask.key == key
+    if when.startswith("tier:") and (tier := when[5:]):
+        return lambda ask, _number, _seen: ask.body.get("service_tier") == tier
     first, dash, last = when.partition("-")
     start = int(first)
     end = int(last) if last else start

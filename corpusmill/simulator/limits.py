@@ -1,4 +1,4 @@
-"""Requests and tokens a minute, enforced as OpenAI does: one pair of buckets for each key and model.
+"""Requests and tokens a minute and a day, enforced as OpenAI does: buckets for each key and model.
 
 A bucket holds `depth_s` seconds of its limit and refills all the time. A request that was refused for its tokens
 has still used up a request: trying again blindly makes it worse.
@@ -11,8 +11,11 @@ from math import ceil
 from typing import Literal
 
 from corpusmill.simulator.durations import go_duration
-from corpusmill.simulator.errors import Refused, refused
+from corpusmill.simulator.errors import ERROR_KINDS, Refused, refusal, refused
 from corpusmill.simulator.options import Options
+from corpusmill.simulator.telling import Level, retry_after, told
+
+Unit = Literal["requests", "tokens"]
 
 # Sums of small refills may end a hair below a whole request.
 _HAIR = 1e-6
@@ -40,23 +43,53 @@ class Bucket:
         short = min(cost, self.capacity) - self.level
         return 0.0 if short <= _HAIR else short / self.rate
 
-    def headers(self, unit: str) -> str:
-        """The three header lines of this limit; `reset` is the time until the bucket is full."""
-        full_in = go_duration((self.capacity - self.level) / self.rate)
-        return (
-            f"x-ratelimit-limit-{unit}: {self.limit}\r\n"
-            f"x-ratelimit-remaining-{unit}: {max(0, int(self.level + _HAIR))}\r\n"
-            f"x-ratelimit-reset-{unit}: {full_in}\r\n"
-        )
+    def level_as(self, unit: Unit, *, daily: bool = False) -> Level:
+        """How it stands, to be told."""
+        left = max(0, int(self.level + _HAIR))
+        return Level(unit, self.limit, left, (self.capacity - self.level) / self.rate, daily)
 
 
-@dataclass(slots=True)
+class Day(Bucket):
+    """`per_day` units a day, used up at any pace, all back `reset_s` after the first of them was used."""
+
+    __slots__ = ("began", "reset_s")
+
+    def __init__(self, per_day: int, reset_s: float, now: float) -> None:
+        super().__init__(per_day, 60.0, now)
+        self.reset_s, self.began = reset_s, now
+
+    def refill(self, now: float) -> None:
+        """A new day begins with all of it."""
+        self.at = now
+        if now - self.began >= self.reset_s:
+            self.level, self.began = self.capacity, now
+
+    def wait_s(self, cost: float) -> float:
+        """Seconds until the next day, unless `cost` fits into this one."""
+        return 0.0 if self.level + _HAIR >= min(cost, self.capacity) else self.began + self.reset_s - self.at
+
+    def level_as(self, unit: Unit, *, daily: bool = True) -> Level:
+        """How it stands; the reset is the day's end."""
+        left = max(0, int(self.level + _HAIR))
+        return Level(unit, self.limit, left, self.began + self.reset_s - self.at, daily)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit of a lane, and how a refusal names it."""
+
+    unit: Unit
+    name: str
+    bucket: Bucket
+
+
 class Lane:
     """The limits of one key and model."""
 
-    model: str
-    requests: Bucket | None
-    tokens: Bucket | None
+    def __init__(self, model: str, options: Options, now: float) -> None:
+        self.model, self._options = model, options
+        self.growth = Growth(options.growth, now) if options.growth else None
+        self.limits = [Limit(unit, name, made) for unit, name, made in _buckets(options, now) if made is not None]
 
     def admit(self, tokens: float, now: float) -> None:
         """Take one request and `tokens`, or raise the 429 that says what is short.
@@ -64,43 +97,55 @@ class Lane:
         Raises:
             Refused: one of the limits is used up; nothing but the request itself was taken.
         """
-        if self.requests:
-            self.requests.refill(now)
-        if self.tokens:
-            self.tokens.refill(now)
-        if self.requests:
-            if wait_s := self.requests.wait_s(1):
-                raise self._refusal(self.requests, "requests", 1, wait_s)
-            self.requests.level -= 1
-        if self.tokens:
-            if tokens > self.tokens.limit:
-                raise self._too_large(self.tokens.limit, tokens)
-            if wait_s := self.tokens.wait_s(tokens):
-                raise self._refusal(self.tokens, "tokens", tokens, wait_s)
-            self.tokens.level -= tokens
+        for limit in self.limits:
+            limit.bucket.refill(now)
+        if self.growth and self.growth.too_fast(now):
+            headers = self.headers() + retry_after(1.0, self._options.retry_after)
+            raise refusal(ERROR_KINDS["slow_down"], headers=headers, model=self.model)
+        self._take("requests", 1)
+        if tokens > min((limit.bucket.limit for limit in self.limits if limit.unit == "tokens"), default=tokens):
+            raise self._too_large(tokens)
+        self._take("tokens", tokens)
+
+    def _take(self, unit: Unit, cost: float) -> None:
+        mine = [limit for limit in self.limits if limit.unit == unit]
+        for limit in mine:
+            if wait_s := limit.bucket.wait_s(cost):
+                raise self._refusal(limit, cost, wait_s)
+        for limit in mine:
+            limit.bucket.level -= cost
 
     def give_back(self, tokens: float) -> None:
         """Put the charge right after the answer; negative takes more."""
-        if self.tokens:
-            self.tokens.level = min(self.tokens.capacity, self.tokens.level + tokens)
+        for limit in self.limits:
+            if limit.unit == "tokens":
+                limit.bucket.level = min(limit.bucket.capacity, limit.bucket.level + tokens)
 
     def headers(self) -> bytes:
-        """The `x-ratelimit-…` lines of a reply, as of the last `admit`."""
-        requests = self.requests.headers("requests") if self.requests else ""
-        return (requests + (self.tokens.headers("tokens") if self.tokens else "")).encode()
+        """The `x-ratelimit-…` lines of a reply, as of the last `admit`: of a minute's limits, and a day's once spent.
 
-    def _refusal(self, bucket: Bucket, unit: Literal["requests", "tokens"], requested: float, wait_s: float) -> Refused:
-        name = "requests per min (RPM)" if unit == "requests" else "tokens per min (TPM)"
+        Both go by one name, as OpenAI has it: whichever is told, the reader has to find out which it is.
+        """
+        lines = {}
+        for limit in self.limits:
+            level = limit.bucket.level_as(limit.unit)
+            if not level.daily or level.left == 0 or limit.unit not in lines:
+                lines[limit.unit] = told(self._options.tell, level)
+        return "".join(lines.values()).encode()
+
+    def _refusal(self, limit: Limit, requested: float, wait_s: float) -> Refused:
+        bucket = limit.bucket
         used = round(bucket.limit * (1 - max(0.0, bucket.level) / bucket.capacity))
         message = (
-            f"Rate limit reached for {self.model} in organization org-simulator on {name}: Limit {bucket.limit}, "
+            f"Rate limit reached for {self.model} in organization org-simulator on {limit.name}: Limit {bucket.limit}, "
             f"Used {used}, Requested {ceil(requested)}. Please try again in {go_duration(wait_s)}. "
             f"Visit https://platform.openai.com/account/rate-limits to learn more."
         )
-        headers = self.headers() + retry_after(wait_s)
-        return refused(429, unit, "rate_limit_exceeded", message, headers=headers)
+        headers = self.headers() + retry_after(wait_s, self._options.retry_after)
+        return refused(429, limit.unit, "rate_limit_exceeded", message, headers=headers)
 
-    def _too_large(self, limit: int, requested: float) -> Refused:
+    def _too_large(self, requested: float) -> Refused:
+        limit = min(limit.bucket.limit for limit in self.limits if limit.unit == "tokens")
         message = (
             f"Request too large for {self.model} in organization org-simulator on tokens per min (TPM): "
             f"Limit {limit}, Requested {ceil(requested)}. The input or output tokens must be reduced."
@@ -108,9 +153,34 @@ class Lane:
         return refused(429, "tokens", "rate_limit_exceeded", message, headers=self.headers())
 
 
-def retry_after(seconds: float) -> bytes:
-    """Both spellings of the wait: whole seconds rounded up, and milliseconds."""
-    return f"retry-after: {ceil(seconds)}\r\nretry-after-ms: {ceil(seconds * 1000)}\r\n".encode()
+def _buckets(options: Options, now: float) -> list[tuple[Unit, str, Bucket | None]]:
+    depth_s, reset_s = options.depth_s, options.day_s
+    return [
+        ("requests", "requests per min (RPM)", Bucket(options.rpm, depth_s, now) if options.rpm else None),
+        ("tokens", "tokens per min (TPM)", Bucket(options.tpm, depth_s, now) if options.tpm else None),
+        ("requests", "requests per day (RPD)", Day(options.rpd, reset_s, now) if options.rpd else None),
+        ("tokens", "tokens per day (TPD)", Day(options.tpd, reset_s, now) if options.tpd else None),
+    ]
+
+
+class Growth:
+    """Whether traffic grows too fast: each second at most `1 + share` times the one before, from `FREE` on."""
+
+    FREE = 20
+
+    def __init__(self, share: float, now: float) -> None:
+        self._share, self._second = share, int(now)
+        self._before, self._count = 0, 0
+
+    def too_fast(self, now: float) -> bool:
+        """Count a request in; True when it is one too many."""
+        if int(now) != self._second:
+            self._before = self._count if int(now) == self._second + 1 else 0
+            self._second, self._count = int(now), 0
+        if self._count >= max(self.FREE, self._before * (1 + self._share)):
+            return True
+        self._count += 1
+        return False
 
 
 class Limits:
@@ -124,11 +194,5 @@ class Limits:
         """The limits of `key` for `model`."""
         lane = self._lanes.get((key, model))
         if lane is None:
-            lane = self._lanes[key, model] = self._new(model, now)
+            lane = self._lanes[key, model] = Lane(model, self._options, now)
         return lane
-
-    def _new(self, model: str, now: float) -> Lane:
-        options = self._options
-        requests = Bucket(options.rpm, options.depth_s, now) if options.rpm else None
-        tokens = Bucket(options.tpm, options.depth_s, now) if options.tpm else None
-        return Lane(model, requests, tokens)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from corpusmill.errors import UsageError
+from corpusmill.simulator.telling import Dialect, RetryAfter
 
 DEFAULT_PORT = 8901
 
@@ -45,6 +46,10 @@ class Options:
     """How the endpoint behaves.
 
     `rpm`, `tpm`: requests and tokens a minute for each key and model; None: no limit, and no headers of it.
+    `rpd`, `tpd`: the same a day of `day_s` seconds, which begins with the first request.
+    `tell`: in which headers limits are told. `retry_after`: how a refusal writes the wait. `growth`: by how much of
+    itself a second's traffic may outgrow the one before; more is refused with `slow_down`. `capacity`: calls that are
+    answered at once; more share it, so that each takes longer; None: any number.
     `depth_s`: how many seconds of a limit may be used at once. `charge`: `estimate` takes max(output cap, characters/4)
     and gives nothing back; `actual` puts that right to the usage once the answer is there. `charge_factor` multiplies
     what is charged in tokens. `keys`: keys that are accepted; empty: any. `models`: models that exist; empty: any.
@@ -54,6 +59,13 @@ class Options:
     port: int = DEFAULT_PORT
     rpm: int | None = None
     tpm: int | None = None
+    rpd: int | None = None
+    tpd: int | None = None
+    day_s: float = 86_400.0
+    tell: Dialect = "openai"
+    retry_after: RetryAfter = "both"
+    growth: float | None = None
+    capacity: int | None = None
     depth_s: float = 2.0
     charge: Literal["estimate", "actual"] = "estimate"
     charge_factor: float = 1.0
