@@ -58,6 +58,12 @@ def text_in(reply: Any) -> str | None:
     return None
 
 
+def reasoning_in(reply: Any) -> str | None:
+    """What the model thought before it answered, where a chat completion tells it."""
+    message = (first_choice(reply) or {}).get("message")
+    return _text(message.get("reasoning_content")) if isinstance(message, dict) else None
+
+
 def tool_calls_in(reply: Any) -> str | None:
     """The tool calls of the answer as JSON, or None where it makes none."""
     choice = first_choice(reply)

@@ -17,6 +17,8 @@ import orjson
 Kind = Literal["completion", "embedding", "request"]
 COMPLETIONS_PATH = "/chat/completions"
 EMBEDDINGS_PATH = "/embeddings"
+# An option of request jobs, whose bodies say everything else: a reply that holds only reasoning is an answer.
+REASONING_ANSWERS = "reasoning_answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class JobSpec:
 
     `kind` is `request` for a Batch request file, whose bodies pass through untouched.
     `path` is appended to the endpoint's base URL. `endpoint` is what `endpoint_of` gives.
-    `options` are merged into a completion's body exactly as they stand; an unset option is absent.
+    `options` are merged into a completion's body exactly as they stand; an unset option is absent. A request job has
+    none but `REASONING_ANSWERS`.
     """
 
     kind: Kind

@@ -12,7 +12,7 @@ from corpusmill.limits import facts_of
 from corpusmill.llm import complete
 from corpusmill.llm.complete import billed_or_refused, reply_object
 from corpusmill.llm.usage import Billed
-from corpusmill.spec import EMBEDDINGS_PATH, JobSpec
+from corpusmill.spec import EMBEDDINGS_PATH, REASONING_ANSWERS, JobSpec
 from workers.held import Unit
 from workers.work import Facts, Reading
 
@@ -49,6 +49,7 @@ class Requests:
 
     def __init__(self, spec: JobSpec) -> None:
         self.path = spec.path
+        self._reasoning_answers = bool(spec.options.get(REASONING_ANSWERS))
 
     def facts(self, units: Sequence[Unit]) -> Facts:
         """What the body says of itself."""
@@ -65,11 +66,11 @@ class Requests:
         if self.path.endswith(EMBEDDINGS_PATH):
             billed = billed_or_refused(reply_object(body))
             return Reading([_answer(body, units[0], billed)], billed.model, billed.tier, billed.tokens)
-        return _reading(body, units[0])
+        return _reading(body, units[0], reasoning_answers=self._reasoning_answers)
 
 
-def _reading(body: bytes, unit: Unit) -> Reading:
-    done = complete.parse(body)
+def _reading(body: bytes, unit: Unit, *, reasoning_answers: bool = False) -> Reading:
+    done = complete.parse(body, reasoning_answers=reasoning_answers)
     billed = Billed(done.model, done.tier, done.tokens)
     answer = _answer(body, unit, billed, finish_reason=done.finish_reason, truncated=done.truncated)
     return Reading([answer], done.model, done.tier, done.tokens)

@@ -6,48 +6,33 @@ may have gone by then: the answer is in the ledger all the same, and the next on
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import queue
 import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 
-import orjson
 from celery import Celery
 
 from corpusmill.errors import CorpusmillError
 from corpusmill.feed import feed
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import Ended, KeptAnswer, NewItem, NewJob, ShardRef
+from corpusmill.ledger.records import Ended, KeptAnswer, NewItem, ShardRef
+from corpusmill.lightrag.attendance import Attendance
 from corpusmill.lightrag.ears import Ears
-from corpusmill.spec import JobSpec, private_key
+from corpusmill.lightrag.standing import HALTED, SHARD_SIZE, CardFor, JobHalted, Standing, StandingJobs
+from corpusmill.spec import private_key
 
 log = logging.getLogger(__name__)
 
 GATHER_S = 0.005
 LOOK_S = 1.0
-SHARD_SIZE = {"completion": 100, "embedding": 2_000}
-_HALTED = frozenset({"paused", "stopped", "cancelled"})
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a standing job is for: requests of one kind to one endpoint under one key."""
-
-    spec: JobSpec
-    provider: str
-    key_fingerprint: str
-
-    def __hash__(self) -> int:
-        # A spec holds a dictionary of options, which these jobs never have.
-        return hash((self.spec.path, self.spec.model, self.spec.endpoint, self.spec.dimensions, self.key_fingerprint))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +47,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Errand:
-    """One item on its way; `known_as` is the content key that it was asked for by.
+    """One item on its way; `known_as` is what another caller who wants the same knows it by.
 
-    `fresh`: an answer that is there already will not do.
+    `fresh`: an answer that is there already will not do. `within_s`: how long it waits while no worker is there.
     """
 
     standing: Standing
     item: NewItem
     known_as: bytes
+    within_s: float
     fresh: bool = False
+    asked_at: float = field(default_factory=time.monotonic)
     done: Future[Outcome] = field(default_factory=Future)
 
     @property
@@ -82,13 +69,11 @@ class Errand:
 class Errands:
     """Runs errands over one ledger and broker until it is closed. Safe to use from any thread and loop."""
 
-    def __init__(
-        self, ledger: Ledger, app: Celery, ears: Ears, *, card_for: Callable[[JobSpec], Mapping[str, object] | None]
-    ) -> None:
-        self._ledger, self._app, self._ears, self._card_for = ledger, app, ears, card_for
+    def __init__(self, ledger: Ledger, app: Celery, ears: Ears, *, card_for: CardFor) -> None:
+        self._ledger, self._app, self._ears = ledger, app, ears
+        self._standing_jobs, self._attendance = StandingJobs(ledger, card_for), Attendance(ledger)
         self._asked: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
-        self._jobs: dict[Standing, int] = {}
-        self._lock, self._placing = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._under_way: dict[bytes, Errand] = {}
         self._awaited: dict[int, dict[int, Errand]] = defaultdict(dict)
         self._closing = threading.Event()
@@ -103,11 +88,15 @@ class Errands:
             thread.start()
 
     def close(self) -> None:
-        """Take no more errands; those under way are left to the fleet."""
+        """Take no more errands; those under way are left to the fleet, and who waits for them is told so."""
         self._closing.set()
         self._asked.put(None)
         for thread in self._threads:
             thread.join()
+        with self._lock:
+            left = [*self._under_way.values(), *(each for items in self._awaited.values() for each in items.values())]
+        for errand in left:
+            self._end(errand, _CLOSED)
 
     def run(self, errand: Errand) -> tuple[Future[Outcome], bool]:
         """Start an errand; what it brings, and whether an identical one was under way already."""
@@ -161,51 +150,28 @@ class Errands:
             self._append(standing, open_[start : start + size])
 
     def _append(self, standing: Standing, errands: Sequence[Errand]) -> None:
-        ref, first = self.place(standing, [errand.item for errand in errands])
+        try:
+            ref, first = self._standing_jobs.place(standing, [errand.item for errand in errands])
+        except JobHalted as halt:
+            for errand in errands:
+                self._end(errand, _halted(halt))
+            return
         with self._lock:
             self._awaited[ref.job_id].update(zip(count(first), errands, strict=False))
 
-    def place(self, standing: Standing, items: Sequence[NewItem]) -> tuple[ShardRef, int]:
-        """Put items into a shard of the standing job, from any thread: the shard, and its first item's number."""
-        while True:
-            with self._placing:
-                job_id = self._job(standing)
-            placed = self._ledger.append(job_id, items)
-            if placed is not None:
-                return placed
-            with self._placing:
-                self._jobs.pop(standing, None)  # paused or stopped since: the next generation
+    def place(self, errand: Errand) -> tuple[ShardRef, int]:
+        """Put one item into a shard of its own, for a caller that sends it itself.
+
+        Raises:
+            JobHalted: its job is paused.
+        """
+        return self._standing_jobs.place(errand.standing, [errand.item])
 
     def wait_for(self, errand: Errand, ref: ShardRef, number: int) -> Future[Outcome]:
         """What becomes of an item that is placed already."""
         with self._lock:
             self._awaited[ref.job_id][number] = errand
         return errand.done
-
-    def _job(self, standing: Standing) -> int:
-        """The standing job; a new generation where the last one was paused or stopped."""
-        if standing not in self._jobs:
-            for generation in count():
-                view, _ = self._ledger.submit(self._new(standing, generation))
-                view = self._ledger.commit_job(view.id)
-                if view.state not in _HALTED:
-                    self._jobs[standing] = view.id
-                    break
-        return self._jobs[standing]
-
-    def _new(self, standing: Standing, generation: int) -> NewJob:
-        facts = [standing.spec.as_json(), standing.provider, standing.key_fingerprint, generation]
-        return NewJob(
-            key=hashlib.sha256(b"standing\n" + orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).digest(),
-            spec=standing.spec,
-            provider=standing.provider,
-            key_fingerprint=standing.key_fingerprint,
-            shard_size=SHARD_SIZE[standing.spec.queue_kind],
-            name=f"lightrag {standing.spec.model}",
-            priority="high",
-            detached=True,
-            price_card=self._card_for(standing.spec),
-        )
 
     # --- the fetching thread ------------------------------------------------------------------------------------
 
@@ -218,9 +184,10 @@ class Errands:
                 jobs = {job_id for job_id, items in self._awaited.items() if items and (overdue or job_id in told)}
             for job_id in jobs:
                 self._guarded(partial(self._fetch, job_id))
-                if overdue:
-                    self._guarded(partial(self._look_at, job_id))
-            looked = time.monotonic() if overdue else looked
+                self._guarded(partial(self._look_at, job_id))
+            if overdue:
+                self._guarded(self._look_for_workers)
+                looked = time.monotonic()
 
     def _fetch(self, job_id: int) -> None:
         with self._lock:
@@ -235,14 +202,27 @@ class Errands:
 
     def _look_at(self, job_id: int) -> None:
         """A job that was halted brings nothing more for now: those who wait are told why."""
+        if not self._awaited[job_id]:
+            return
         job = self._ledger.job(job_id)
-        if job.state not in _HALTED:
+        if job.state not in HALTED:
             return
         self._fetch(job_id)
         with self._lock:
             left = list(self._awaited.pop(job_id, {}).values())
         for errand in left:
-            self._end(errand, Outcome(None, error_class=job.reason or job.state, error=job.note or f"job {job.state}"))
+            self._end(errand, _halted(JobHalted(job)))
+
+    def _look_for_workers(self) -> None:
+        """Nobody waits for ever for a fleet that is not there."""
+        with self._lock:
+            waiting = [(items, number, each) for items in self._awaited.values() for number, each in items.items()]
+        alone = {each for each in {errand.standing for *_, errand in waiting} if self._attendance.nobody_for(each)}
+        for items, number, errand in waiting:
+            if errand.standing in alone and time.monotonic() - errand.asked_at > errand.within_s:
+                self._end(errand, Outcome(None, error_class="timeout", error=_nobody(errand)))
+                with self._lock:
+                    items.pop(number, None)
 
     # --- both -----------------------------------------------------------------------------------------------------
 
@@ -272,6 +252,18 @@ def private(errand: Errand) -> Errand:
     """The same under a content key that nothing else has."""
     key = private_key(errand.key, job_key=secrets.token_hex(16), item_no=0)
     return replace(errand, item=replace(errand.item, key=key))
+
+
+def _halted(halt: JobHalted) -> Outcome:
+    return Outcome(None, error_class=halt.reason, error=str(halt))
+
+
+def _nobody(errand: Errand) -> str:
+    endpoint = errand.standing.spec.endpoint
+    return f"no live worker has served {endpoint} with this key for {errand.within_s:g} s; start `corpusmill worker`"
+
+
+_CLOSED = Outcome(None, error_class="closed", error="the fleet was let go of; the answer will be in its ledger")
 
 
 def _outcome(how: Ended, answer: KeptAnswer | None) -> Outcome:

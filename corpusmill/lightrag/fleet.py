@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,19 @@ from corpusmill.lightrag.asking import Ask
 from corpusmill.lightrag.broadcast import replayed, texts
 from corpusmill.lightrag.connections import connections
 from corpusmill.lightrag.ears import Ears
-from corpusmill.lightrag.errands import Errand, Errands, Outcome, Standing, private
-from corpusmill.lightrag.fleet_failures import failure
+from corpusmill.lightrag.errands import Errand, Errands, Outcome, private
+from corpusmill.lightrag.failures import InvalidResponseError
+from corpusmill.lightrag.fleet_failures import failure, given_up
 from corpusmill.lightrag.fleet_streams import FleetStreams, Stream
 from corpusmill.lightrag.local import Local
 from corpusmill.lightrag.packing import Pack
 from corpusmill.lightrag.places import Where
+from corpusmill.lightrag.standing import JobHalted, Standing
 from corpusmill.lightrag.tracker import Used
 from corpusmill.lightrag.usage import Meter
 from corpusmill.lightrag.wires import Letter
 from corpusmill.settings import Settings
-from corpusmill.spec import COMPLETIONS_PATH, EMBEDDINGS_PATH, JobSpec
+from corpusmill.spec import COMPLETIONS_PATH, EMBEDDINGS_PATH, REASONING_ANSWERS, JobSpec
 
 _SOURCE = "lightrag"
 _CHARACTERS_A_TOKEN = 4
@@ -74,32 +77,42 @@ class Fleet:
         """The answer; an iterator of its text where `ask` streams."""
         if ask.headers or ask.query or not where.plain:
             return await self._local.complete(ask, where, meter)
-        spec, item = _completion(ask, where)
+        call = _Call.of(ask, where, self._standing)
         if ask.stream:
-            return texts(await self._stream(ask, spec, item, where, meter), enable_cot=ask.enable_cot)
-        (answer,) = await self._answers(spec, [item], where, meter, use_cache=ask.use_cache)
-        return answering.text_in(answering.reply_in(answer.body), enable_cot=ask.enable_cot)
+            return texts(await self._stream(call, meter), enable_cot=ask.enable_cot)
+        return await self._text(call, meter)
 
-    async def _stream(
-        self, ask: Ask, spec: JobSpec, item: NewItem, where: Where, meter: Meter
-    ) -> AsyncIterator[answering.Piece]:
-        fresh = not (ask.use_cache and self._cache)
-        known = {} if fresh else await asyncio.to_thread(self._ledger.answers, [item.key or b""])
+    async def _text(self, call: _Call, meter: Meter) -> str:
+        fresh = not (call.ask.use_cache and self._cache)
+        (outcome,) = await self._outcomes([call.errand(fresh=fresh)], call.where, meter)
+        try:
+            return call.text(outcome)
+        except InvalidResponseError as error:
+            if not outcome.hit:
+                raise given_up(error) from None
+        # Somebody else's answer, of reasoning alone, which is none for this caller.
+        (outcome,) = await self._outcomes([call.errand(fresh=True)], call.where, meter)
+        return call.text(outcome)
+
+    async def _stream(self, call: _Call, meter: Meter) -> AsyncIterator[answering.Piece]:
+        fresh = not (call.ask.use_cache and self._cache)
+        known = {} if fresh else await asyncio.to_thread(self._ledger.answers, [call.key])
         answer = next(iter(known.values()), None)
-        if answer is not None and not answer.truncated:
+        if answer is not None and call.takes(answer):
             meter.hit()
             return replayed(answering.pieces_of(answering.reply_in(answer.body)))
-        errand = Errand(self._standing(spec, where), item, item.key or b"", fresh)
-        timeout_s = ask.timeout_s if ask.timeout_s is not None else where.timeout_s
-        letter = Letter(COMPLETIONS_PATH, ask.wire(), timeout_s)
-        wire = (await connections()).wire(where)
+        errand = call.errand(fresh=fresh)
         errand = private(errand) if fresh or answer is not None else errand
-        found = await self._streams.open(Stream(errand, letter, wire, meter))
+        wire = (await connections()).wire(call.where)
+        try:
+            found = await self._streams.open(Stream(errand, call.letter(), wire, meter))
+        except JobHalted as halt:
+            raise failure(halt.reason, str(halt)) from None
         if not isinstance(found, Outcome):
             return found
         if found.answer is None:
             raise failure(found.error_class, found.error)
-        _count([] if found.hit else [found], spec, meter)
+        _count([] if found.hit else [found], errand.standing.spec, meter)
         return replayed(answering.pieces_of(answering.reply_in(found.answer.body)))
 
     async def embed(self, pack: Pack, where: Where, meter: Meter) -> NDArray[np.float32]:
@@ -113,24 +126,36 @@ class Fleet:
             NewItem(secrets.token_hex(8), _SOURCE, key, len(text) // _CHARACTERS_A_TOKEN + 1, end=len(text), text=text)
             for key, text in zip(pack.keys(where.address), pack.texts, strict=True)
         ]
-        answers = await self._answers(spec, items, where, meter, use_cache=pack.use_cache)
-        return np.frombuffer(b"".join(answer.body for answer in answers), dtype="<f4").reshape(len(items), -1).copy()
-
-    async def _answers(
-        self, spec: JobSpec, items: Sequence[NewItem], where: Where, meter: Meter, *, use_cache: bool
-    ) -> list[KeptAnswer]:
-        """An answer for each item, counted."""
+        fresh = not (pack.use_cache and self._cache)
         standing = self._standing(spec, where)
-        fresh = not (use_cache and self._cache)
-        started = [self._errands.run(Errand(standing, item, item.key or b"", fresh)) for item in items]
-        # Shielded: whoever gives up leaves the errand to others who may have joined it.
-        outcomes = await asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future, _ in started))
+        errands = [Errand(standing, item, item.key or b"", where.timeout_s, fresh) for item in items]
+        outcomes = await self._outcomes(errands, where, meter)
+        rows = b"".join(outcome.answer.body for outcome in outcomes if outcome.answer is not None)
+        return np.frombuffer(rows, dtype="<f4").reshape(len(items), -1).copy()
+
+    async def _outcomes(self, errands: Sequence[Errand], where: Where, meter: Meter) -> list[Outcome]:
+        """What comes of each errand, counted; all have answers.
+
+        Raises:
+            tenacity.RetryError, openai.APIError: one has none, or the caller's own deadline is over.
+        """
+        started = [self._errands.run(errand) for errand in errands]
+        deadline_s = where.named_timeout_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                # Shielded: whoever gives up leaves the errand to others who may have joined it.
+                outcomes = await asyncio.gather(*(asyncio.shield(asyncio.wrap_future(each)) for each, _ in started))
+        except TimeoutError:
+            why = (
+                f"no answer within {deadline_s:g} s; the fleet goes on, and its answer will be there for the next call"
+            )
+            raise failure("timeout", why) from None
         for outcome in outcomes:
             if outcome.answer is None:
                 raise failure(outcome.error_class, outcome.error)
         paid = [each for each, (_, shared) in zip(outcomes, started, strict=True) if not (each.hit or shared)]
-        _count(paid, spec, meter)
-        return [outcome.answer for outcome in outcomes if outcome.answer is not None]
+        _count(paid, errands[0].standing.spec, meter)
+        return outcomes
 
     def _standing(self, spec: JobSpec, where: Where) -> Standing:
         return Standing(spec, self._provider(spec.endpoint), self._fingerprint(where))
@@ -150,13 +175,53 @@ class Fleet:
         return None if card is None else card.as_json()
 
 
-def _completion(ask: Ask, where: Where) -> tuple[JobSpec, NewItem]:
-    """A completion as a job and an item know it."""
-    whole = ask.not_streamed()
-    body = whole.wire()
-    key = whole.key(where.address) or secrets.token_bytes(32)
-    item = NewItem(secrets.token_hex(8), _SOURCE, key, len(body) // _CHARACTERS_A_TOKEN + 1, body=body)
-    return JobSpec("request", COMPLETIONS_PATH, ask.model, where.address), item
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One completion as a job and an item know it."""
+
+    ask: Ask
+    where: Where
+    standing: Standing
+    item: NewItem
+
+    @classmethod
+    def of(cls, ask: Ask, where: Where, standing: Callable[[JobSpec, Where], Standing]) -> _Call:
+        whole = ask.not_streamed()
+        body = whole.wire()
+        key = whole.key(where.address) or secrets.token_bytes(32)
+        item = NewItem(secrets.token_hex(8), _SOURCE, key, len(body) // _CHARACTERS_A_TOKEN + 1, body=body)
+        # To its caller reasoning alone is an answer, so it is one to the worker.
+        options = {REASONING_ANSWERS: True} if ask.enable_cot else {}
+        return cls(
+            ask,
+            where,
+            standing(JobSpec("request", COMPLETIONS_PATH, ask.model, where.address, options=options), where),
+            item,
+        )
+
+    @property
+    def key(self) -> bytes:
+        return self.item.key or b""
+
+    def errand(self, *, fresh: bool) -> Errand:
+        wanted = self.key + (b"with reasoning" if self.ask.enable_cot else b"")
+        return Errand(self.standing, self.item, wanted, self.where.timeout_s, fresh)
+
+    def letter(self) -> Letter:
+        timeout_s = self.ask.timeout_s if self.ask.timeout_s is not None else self.where.timeout_s
+        return Letter(COMPLETIONS_PATH, self.ask.wire(), timeout_s)
+
+    def text(self, outcome: Outcome) -> str:
+        body = outcome.answer.body if outcome.answer is not None else b""
+        return answering.text_in(answering.reply_in(body), enable_cot=self.ask.enable_cot)
+
+    def takes(self, answer: KeptAnswer) -> bool:
+        """Whether an answer that is kept is one for this caller."""
+        try:
+            self.text(Outcome(answer))
+        except (InvalidResponseError, RuntimeError):
+            return False
+        return not answer.truncated
 
 
 def _count(paid: Sequence[Outcome], spec: JobSpec, meter: Meter) -> None:

@@ -20,6 +20,7 @@ _OF_STATUS: dict[int, type[openai.APIError]] = {
 }
 _OF_CLASS: dict[str, type[openai.APIError]] = {
     "billing": openai.RateLimitError,
+    "budget": openai.RateLimitError,
     "key": openai.AuthenticationError,
     "endpoint": openai.APIConnectionError,
     "connection": openai.APIConnectionError,
@@ -29,7 +30,7 @@ _OF_CLASS: dict[str, type[openai.APIError]] = {
     "unavailable": openai.InternalServerError,
 }
 # The fleet has tried these again and again before it gave up.
-_TRIED_AGAIN = frozenset({"connection", "connection_lost", "timeout", "server_error", "unavailable"})
+_TRIED_AGAIN = frozenset({"endpoint", "connection", "connection_lost", "timeout", "server_error", "unavailable"})
 _NO_ANSWER = frozenset({"empty_reply", "bad_reply", "refusal", "content_filter"})
 
 
@@ -38,14 +39,15 @@ def failure(failure_class: str, message: str) -> Exception:
     if failure_class == "no_room":
         return empty_and_truncated(message)
     if failure_class in _NO_ANSWER:
-        return _given_up(InvalidResponseError(message))
+        return given_up(InvalidResponseError(message))
     status = _STATUS.search(message)
     kind = _OF_CLASS.get(failure_class) or (_OF_STATUS.get(int(status.group(1))) if status else None)
     error = from_text(kind or openai.APIError, message)
-    return _given_up(error) if failure_class in _TRIED_AGAIN else error
+    return given_up(error) if failure_class in _TRIED_AGAIN else error
 
 
-def _given_up(error: Exception) -> tenacity.RetryError:
+def given_up(error: Exception) -> tenacity.RetryError:
+    """What tries without success end in."""
     last = tenacity.Future(1)
     last.set_exception(error)
     return tenacity.RetryError(last)

@@ -12,14 +12,15 @@ import os
 import platform
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from decimal import Decimal
 
 import openai
+import tenacity
 
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import Answer, Batch, ClaimedShard, ItemResult, ShardRef, Usage
+from corpusmill.ledger.records import Answer, Batch, ClaimedShard, ItemResult, ShardRef, Usage, UsageOutcome
 from corpusmill.lightrag import answering, retrying
 from corpusmill.lightrag.broadcast import Broadcast
 from corpusmill.lightrag.errands import Errand, Errands, Outcome
@@ -29,6 +30,7 @@ from corpusmill.lightrag.per_loop import PerLoop
 from corpusmill.lightrag.usage import Meter, used_in
 from corpusmill.lightrag.wires import Letter, Wire
 from corpusmill.limits import Gate, Grant, Limiter, Scope, charge, facts_of
+from corpusmill.llm.errors import CallError
 from corpusmill.llm.retry_after import retry_after_s
 from corpusmill.llm.usage import Tokens, tokens_of
 from corpusmill.prices import PriceCard
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 
 # A stream is never taken over by a worker while it may still run: nobody would read it.
 _LEASE_MARGIN_S = 60.0
+_CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +74,18 @@ class FleetStreams:
             future = self._errands.wait_for(stream.errand, ref, number)
             return await asyncio.shield(asyncio.wrap_future(future))
         turn = _Turn(stream, claimed, self._ledger, self._id)
-        gate = await self._gate(stream)
         try:
+            gate = await self._gate(stream)
             broadcast = await retrying.with_retries(lambda: self._under_the_limit(turn, gate), retrying.COMPLETION)
-        except Exception as error:
-            await turn.failed(type(error).__name__)
+        except BaseException as error:
+            # Also of a caller that gave up while it waited for its turn: a worker must not send what nobody reads.
+            await asyncio.shield(turn.failed(_class_of(error)))
             raise
         return broadcast.listen()
 
     def _take(self, errand: Errand) -> tuple[ShardRef, int, ClaimedShard | None]:
         standing = errand.standing
-        ref, number = self._errands.place(standing, [errand.item])
+        ref, number = self._errands.place(errand)
         lane = [(standing.spec.endpoint, standing.key_fingerprint)]
         lease_s = self._settings.timeout_s + _LEASE_MARGIN_S
         claimed = self._ledger.claim(ref, worker_id=self._id, lease_s=lease_s, holds=lane)
@@ -105,8 +109,11 @@ class FleetStreams:
         grant = await gate.acquire(turn.ref.job_id, tokens, priority="high")
         try:
             broadcast = await Broadcast.open(turn.stream.wire, turn.stream.letter, turn.whole, turn.broken)
-        except openai.APIStatusError as error:
-            _refused(gate, grant, error)
+        except Exception as error:
+            _tell(gate, grant, error)
+            call = _call_of(error)
+            if call is None or call.outcome != "unpaid":
+                await turn.spent_perhaps()
             raise
         except BaseException:
             gate.settle(grant, None, None)
@@ -140,21 +147,31 @@ class _Turn:
             truncated=gathered.finish_reason == "length",
         )
         result = ItemResult(self.ref, self._item.item_no, self._item.key)
-        await self._commit(Batch(answers=[answer], results=[result], usage=[self._usage(tokens, answer.tier, "paid")]))
-        spec = self.stream.errand.standing.spec
-        self.stream.meter.paid(used_in(reply, model=spec.model, base_url=spec.endpoint))
+        usage = self._usage(tokens, answer.tier, "paid") if gathered.says_usage else self._guess(gathered)
+        await self._commit(Batch(answers=[answer], results=[result], usage=[usage]))
+        if gathered.says_usage:
+            spec = self.stream.errand.standing.spec
+            self.stream.meter.paid(used_in(reply, model=spec.model, base_url=spec.endpoint))
 
     async def broken(self, gathered: Gathered) -> None:
         """The stream has no end: what it cost nobody knows."""
-        tokens = Tokens(self._item.tokens, completion=sum(map(len, gathered.texts())) // 4)
-        await self.failed("connection_lost", self._usage(tokens, None, "unknown"))
+        await self.failed("connection_lost", self._guess(gathered))
+
+    async def spent_perhaps(self) -> None:
+        """An attempt brought no stream, and may have been billed all the same."""
+        await self._commit(Batch(usage=[self._guess(Gathered())]), closing=False)
 
     async def failed(self, error_class: str, usage: Usage | None = None) -> None:
         """There is no answer; the item is over all the same, since nobody waits for it any more."""
         result = ItemResult(self.ref, self._item.item_no, None, error_class=error_class, error="the stream failed")
         await self._commit(Batch(results=[result], usage=[usage] if usage else []))
 
-    def _usage(self, tokens: Tokens, tier: str | None, outcome: str) -> Usage:
+    def _guess(self, gathered: Gathered) -> Usage:
+        """What the endpoint did not say: the tokens sent, and those that came, as far as they can be told."""
+        tokens = Tokens(self._item.tokens, completion=sum(map(len, gathered.texts())) // _CHARACTERS_A_TOKEN)
+        return self._usage(tokens, None, "unknown")
+
+    def _usage(self, tokens: Tokens, tier: str | None, outcome: UsageOutcome) -> Usage:
         card = self._claimed.job.price_card
         usd: Decimal | None = None
         if card is not None:
@@ -173,18 +190,11 @@ class _Turn:
             completion_tokens=tokens.completion,
             reasoning_tokens=tokens.reasoning,
             usd=usd,
-            outcome="paid" if outcome == "paid" else "unknown",
+            outcome=outcome,
         )
 
-    async def _commit(self, said: Batch) -> None:
-        fences = {self.ref: self._claimed.fence}
-        batch = Batch(
-            fences=fences,
-            answers=said.answers,
-            results=said.results,
-            usage=said.usage,
-            closing=[self.ref],
-        )
+    async def _commit(self, said: Batch, *, closing: bool = True) -> None:
+        batch = replace(said, fences={self.ref: self._claimed.fence}, closing=[self.ref] if closing else [])
         try:
             await asyncio.to_thread(self._ledger.commit, batch, worker_id=self._id, lease_s=_LEASE_MARGIN_S)
         except CorpusmillError as error:
@@ -192,9 +202,22 @@ class _Turn:
             log.warning("a stream could not be written job=%d shard=%d: %s", *astuple(self.ref), error.what)
 
 
-def _refused(gate: Gate, grant: Grant, error: openai.APIStatusError) -> None:
+def _call_of(error: BaseException) -> CallError | None:
+    """The failed call behind an exception of the SDK's, which a wire makes while it handles it."""
+    return error.__context__ if isinstance(error.__context__, CallError) else None
+
+
+def _class_of(error: BaseException) -> str:
+    """What the ledger calls the failure."""
+    last = error.last_attempt.exception() if isinstance(error, tenacity.RetryError) else error
+    call = _call_of(last) if last is not None else None
+    return call.failure_class if call is not None else "cancelled"
+
+
+def _tell(gate: Gate, grant: Grant, error: Exception) -> None:
     """The fleet learns of a refusal that this process met."""
-    headers = error.response.headers if error.response is not None else {}
-    gate.settle(grant, headers, None)
+    response = error.response if isinstance(error, openai.APIStatusError) else None
+    headers = response.headers if response is not None else {}
+    gate.settle(grant, headers or None, None)
     if isinstance(error, openai.RateLimitError) and not is_permanent(error):
         gate.penalty(retry_after_s(headers, str(error)), "rate")

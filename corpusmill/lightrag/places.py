@@ -65,11 +65,17 @@ class Where:
         }
 
     @property
-    def timeout_s(self) -> float:
-        """The total deadline of one call."""
+    def named_timeout_s(self) -> float | None:
+        """The deadline of one call that its caller named."""
         timeout = self.timeout if self.timeout is not None else self.client_configs.get("timeout")
         seconds = getattr(timeout, "read", timeout)
-        return float(seconds) if isinstance(seconds, int | float) else TIMEOUT_S
+        return float(seconds) if isinstance(seconds, int | float) else None
+
+    @property
+    def timeout_s(self) -> float:
+        """The total deadline of one call."""
+        named = self.named_timeout_s
+        return TIMEOUT_S if named is None else named
 
     @property
     def plain(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from corpusmill.llm.errors import CallError, classify, facts_of
 from corpusmill.llm.usage import Billed, Tokens, billed_of
-from corpusmill.replies import first_choice, loads, text_in, tool_calls_in
+from corpusmill.replies import first_choice, loads, reasoning_in, text_in, tool_calls_in
 
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 
@@ -32,8 +32,10 @@ class Completion:
     truncated: bool
 
 
-def parse(body: bytes) -> Completion:
+def parse(body: bytes, *, reasoning_answers: bool = False) -> Completion:
     """Validate the raw reply to a chat completion, a plain completion or a response.
+
+    `reasoning_answers`: the text of a reply that holds only reasoning is that.
 
     Raises:
         CallError: `bad_reply` when it is not such a reply or states no usage, `empty_reply`, `no_room`, `refusal` or
@@ -43,6 +45,8 @@ def parse(body: bytes) -> Completion:
     reply = reply_object(body)
     finish_reason = _finish_reason(reply)
     text, calls = text_in(reply), tool_calls_in(reply)
+    if reasoning_answers and not (text and text.strip()):
+        text = reasoning_in(reply)
     if finish_reason is None and text is None and calls is None and not _has_answer_place(reply):
         raise CallError("bad_reply", detail="no choices", billed=billed_of(reply))
     billed = billed_or_refused(reply)

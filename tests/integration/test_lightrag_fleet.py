@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
+import tenacity
 
-from corpusmill.lightrag import choosing, use_fleet
+from corpusmill.lightrag import attendance, choosing, places, retrying, use_fleet
 from corpusmill.lightrag.openai import openai_complete_if_cache, openai_embed
 from corpusmill.lightrag.utils import TokenTracker, TruncatedResponse
 from tests.fixtures.fleet import KEY, Fleet, wait_until
@@ -162,6 +163,116 @@ async def test_a_job_that_was_stopped_tells_its_callers_why_and_the_next_call_st
     assert await openai_complete_if_cache("gpt-6.1-terra", "even", **where)
     states = sorted(job.state for job in fleet.ledger.jobs() if job.model == "gpt-6.1-terra")
     assert states == ["finished", "stopped"]
+
+
+async def test_reasoning_alone_is_an_answer_to_whoever_wants_it_and_none_to_others(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    fleet.simulator.set_faults("reasoning@text:pensive")
+    thought = await complete("pensive", where, enable_cot=True)
+    assert thought.startswith("<think>")
+    assert thought.endswith("</think>")
+    assert await complete("pensive", where, enable_cot=True) == thought
+    fleet.simulator.set_faults()
+    answer = await complete("pensive", where)
+    assert answer
+    assert not answer.startswith("<think>")
+    assert not (await streamed("pensive", where))[0].startswith("<think>")
+
+
+def unknown_rows(fleet: Fleet, model: str) -> int:
+    return sum(fleet.ledger.counts(job.id).unknown_attempts for job in fleet.ledger.jobs() if job.model == model)
+
+
+async def test_each_stream_that_failed_to_open_and_may_have_been_billed_is_an_unknown_spend(
+    fleet: Fleet, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying.COMPLETION, "wait", tenacity.wait_none())
+    model, ask = "gpt-5.4-mini", partial(openai_complete_if_cache, "gpt-5.4-mini", stream=True, **where)
+    for fault, error in (
+        ("server_error@1-", openai.InternalServerError),
+        ("rate_limit_tokens:0@1-", openai.RateLimitError),
+    ):
+        fleet.simulator.set_faults(fault)
+        with pytest.raises(tenacity.RetryError) as raised:
+            await ask(f"a stream {fault}")
+        assert isinstance(raised.value.last_attempt.exception(), error)
+    assert unknown_rows(fleet, model) == 3
+    failed = [row.error_class for job in fleet.ledger.jobs() if job.model == model for row in fleet.results(job)]
+    assert failed == ["server_error", "rate_limited"]
+
+
+async def test_a_stream_that_breaks_off_is_an_unknown_spend(fleet: Fleet, where: dict[str, Any]) -> None:
+    fleet.simulator.set_faults("truncated_body@1-")
+    answer = await openai_complete_if_cache("gpt-5-nano", "a stream of some length", stream=True, **where)
+    assert isinstance(answer, AsyncGenerator)
+    with pytest.raises(openai.APIError):
+        [text async for text in answer]
+    await asyncio.to_thread(wait_until, lambda: unknown_rows(fleet, "gpt-5-nano") == 1)
+
+
+async def test_a_refused_key_reaches_every_caller_at_once_until_the_job_is_resumed(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    ask = partial(openai_complete_if_cache, "gpt-5.2", **where)
+    assert await ask("before")
+    fleet.simulator.set_faults("invalid_key@1-")
+    results = await asyncio.gather(*(ask(f"refused {number}") for number in range(5)), return_exceptions=True)
+    assert {type(each).__name__ for each in results} == {"AuthenticationError"}
+    requests = fleet.simulator.stats()["requests"]
+    with pytest.raises(openai.AuthenticationError, match="corpusmill resume"):
+        await ask("another")
+    with pytest.raises(openai.AuthenticationError, match="corpusmill resume"):
+        await ask("another, streamed", stream=True)
+    assert fleet.simulator.stats()["requests"] == requests
+    fleet.simulator.set_faults()
+    for job in fleet.ledger.jobs():
+        if job.state == "paused":
+            fleet.ledger.resume(job.id)
+    assert await ask("refused 1")
+    assert len([job for job in fleet.ledger.jobs() if job.model == "gpt-5.2"]) == 1
+
+
+async def test_who_waits_where_no_worker_is_gets_one_warning_and_then_a_time_out(
+    fleet: Fleet, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(places, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(attendance, "PATIENCE_S", 0.5)
+    nobodys = {**where, "api_key": "sk-that-no-worker-has"}
+    results = await asyncio.gather(*(complete(f"lonely {n}", nobodys) for n in range(3)), return_exceptions=True)
+    for each in results:
+        assert isinstance(each, tenacity.RetryError)
+        assert isinstance(each.last_attempt.exception(), openai.APITimeoutError)
+    warned = [record.getMessage() for record in caplog.records if "no live worker" in record.getMessage()]
+    assert len(warned) == 1
+    assert "sk-" not in warned[0]
+
+
+async def test_a_deadline_that_the_caller_names_is_kept_and_the_answer_is_there_afterwards(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    fleet.simulator.set_faults("drip:0.002@text:glacier")
+    with pytest.raises(tenacity.RetryError) as raised:
+        await complete("a glacier", where, timeout=0.2)
+    assert isinstance(raised.value.last_attempt.exception(), openai.APITimeoutError)
+    paid = fleet.simulator.stats()["paid_requests"]
+    assert await complete("a glacier", where)
+    assert fleet.simulator.stats()["paid_requests"] - paid <= 1
+
+
+async def test_answers_come_without_any_announcement(
+    fleet: Fleet, where: dict[str, Any], valkey_server: Server
+) -> None:
+    """Ears at a Redis where nobody says anything: SQL is looked into each second."""
+    kept = choosing.mode()
+    deaf = use_fleet(fleet.settings.model_copy(update={"redis_url": valkey_server.url}))
+    try:
+        assert await asyncio.wait_for(complete("a quiet pond", where), 15)
+        valkey_server.kill()
+        assert await asyncio.wait_for(complete("a silent pond", where), 15)
+    finally:
+        choosing._use(kept)
+        deaf.close()
 
 
 def _embedding_jobs(fleet: Fleet) -> list[int]:
