@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from tests.fixtures.fleet import KEY, StartFleet, wait_until
 from tests.fixtures.lightrag import lightrag_module
-from tests.fixtures.simulator import StartSimulator
+from tests.fixtures.simulator import Simulator, StartSimulator
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "lightrag_openai_demo.py"
@@ -95,11 +100,11 @@ def test_twenty_documents_become_a_graph_that_answers_in_every_mode(simulator: S
 
 @pytest.mark.timeout(170)
 def test_the_fleet_carries_a_whole_ingestion_although_a_worker_is_killed(
-    start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str, tmp_path: Path
+    start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str, tmp_path: Path
 ) -> None:
-    fleet = start_fleet(simulator(latency_ms="100"), sqlite_url, window=20)
+    fleet = start_fleet(simulator(latency_ms="150"), postgres_url, window=20)
     fleet.scheduler()
-    worker = fleet.worker()
+    workers = [fleet.worker(), fleet.worker()]
     bulk = PROGRAM.replace("await rag.ainsert(texts)", "await ingest(rag, texts)")
     bulk = bulk.replace("llm_model_func=gpt", "**for_bulk(64), llm_model_func=gpt")
     (tmp_path / "program.py").write_text(f"from corpusmill.lightrag import for_bulk, ingest\n{bulk}")
@@ -114,21 +119,64 @@ def test_the_fleet_carries_a_whole_ingestion_although_a_worker_is_killed(
     ) as program:
         assert program.stderr is not None
         wait_until(lambda: fleet.simulator.stats()["paid_requests"] > 15, within_s=60)
-        worker.kill()
-        fleet.worker()
+        unread = kill_one_with_unread_replies(workers, fleet.simulator)
         said = program.stderr.read().decode()
     assert program.returncode == 0, said[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["statuses"]["processed"] == 20
     assert not found["statuses"].get("failed")
     assert all("Simulated answer" in answer for answer in found["answers"].values()), found["answers"]
-    usage = fleet.ledger.usage_by("model")
-    unknown = sum(fleet.ledger.counts(job.id).unknown_attempts for job in fleet.ledger.jobs())
-    requests, paid = sum(total.requests for total in usage), fleet.simulator.stats()["paid_requests"]
-    # What was in flight at the kill is shown as unknown: perhaps paid, perhaps not.
-    assert requests - unknown <= paid <= requests
-    assert fleet.simulator.stats()["duplicates_paid"] <= unknown <= 20
+
+    paid, rows = fleet.simulator.paid(), usage_rows(postgres_url)
+    # Each paid call has its row: by its request id where the reply was read, else as an unknown spend.
+    read = {row["request_id"] for row in rows if row["outcome"] == "paid"}
+    lost = [line for line in paid if line["request_id"] not in read]
+    assert Counter(row["outcome"] for row in rows) == {"paid": len(paid) - len(lost), "unknown": len(lost)}
+    assert len(lost) >= unread > 0
+    # What was in flight at the kill is paid once more, and nothing else is.
+    assert fleet.simulator.stats()["duplicates_paid"] == sum(line["inputs"] for line in lost)
+    told = {line["request_id"]: (line["prompt_tokens"], line["completion_tokens"]) for line in paid}
+    mine = [row for row in rows if row["outcome"] == "paid"]
+    assert all((row["prompt_tokens"], row["completion_tokens"]) == told[row["request_id"]] for row in mine)
+    for tokens in ("prompt_tokens", "completion_tokens"):
+        assert found["usage"][tokens] == sum(row[tokens] for row in mine)
     assert all(job.state == "finished" for job in fleet.ledger.jobs())
+
+
+def kill_one_with_unread_replies(workers: list[subprocess.Popen[bytes]], simulator: Simulator) -> int:
+    """Stop both until the simulator has billed all it was asked, then kill the one that has more replies to read.
+
+    What lies unread in its sockets is what the kill loses: how many, and never none.
+    """
+    while True:
+        for worker in workers:
+            worker.send_signal(signal.SIGSTOP)
+        asked = -1
+        while (stats := simulator.stats())["in_flight"] or stats["requests"] != asked:
+            asked = stats["requests"]
+            time.sleep(0.05)
+        unread = {worker.pid: unread_replies(worker.pid, simulator.port) for worker in workers}
+        victim = max(workers, key=lambda worker: unread[worker.pid])
+        if unread[victim.pid]:
+            victim.kill()
+        for worker in workers:
+            worker.send_signal(signal.SIGCONT)
+        if unread[victim.pid]:
+            return unread[victim.pid]
+        wait_until(lambda: simulator.stats()["requests"] > asked)
+
+
+def unread_replies(pid: int, port: int) -> int:
+    """Connections of a process to a port of this machine with bytes that it has not read."""
+    files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    waiting = {f"socket:[{line[9]}]" for line in lines if line[2].endswith(f":{port:04X}") and int(line[4][9:], 16)}
+    return len(waiting.intersection(files))
+
+
+def usage_rows(database_url: str) -> list[dict[str, Any]]:
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
+        return connection.execute("SELECT * FROM corpusmill_usage").fetchall()
 
 
 @pytest.mark.timeout(150)
