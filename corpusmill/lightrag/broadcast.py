@@ -12,8 +12,7 @@ from corpusmill.lightrag.events import Gathered, events
 from corpusmill.lightrag.failures import InvalidResponseError
 from corpusmill.lightrag.wires import Letter, Wire
 
-WhenWhole = Callable[[Gathered], Awaitable[None]]
-WhenBroken = Callable[[Gathered], Awaitable[None]]
+WhenOver = Callable[[Gathered], Awaitable[None]]
 _ends: set[asyncio.Task[None]] = set()
 
 
@@ -28,11 +27,11 @@ class Broadcast:
         self._error: Exception | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._when_broken: WhenBroken | None = None
+        self._when_broken: WhenOver | None = None
 
     @classmethod
     async def open(
-        cls, wire: Wire, letter: Letter, when_whole: WhenWhole, when_broken: WhenBroken | None = None
+        cls, wire: Wire, letter: Letter, when_whole: WhenOver, when_broken: WhenOver | None = None
     ) -> Broadcast:
         """Send the request; returns once the endpoint has begun to answer, raises what the wire does.
 
@@ -84,9 +83,10 @@ class Broadcast:
         if self._error is not None:
             raise self._error
 
-    async def _receive(self, wire: Wire, letter: Letter, opened: asyncio.Future[None], when_whole: WhenWhole) -> None:
+    async def _receive(self, wire: Wire, letter: Letter, opened: asyncio.Future[None], when_whole: WhenOver) -> None:
         try:
-            async with wire.stream(letter) as parts, aclosing(events(parts)) as found:  # type: ignore[type-var]
+            async with wire.stream(letter) as parts, aclosing(events(parts.body)) as found:  # type: ignore[type-var]
+                self.gathered.headers = parts.headers
                 opened.set_result(None)
                 async for event in found:
                     self._tell(self.gathered.add(event))

@@ -53,9 +53,10 @@ def _event(data: bytes) -> Mapping[str, Any]:
 
 
 class Gathered:
-    """What the events of one stream add up to."""
+    """What the events of one stream add up to; `headers` are those that it began with."""
 
     def __init__(self) -> None:
+        self.headers: Mapping[str, str] = {}
         self._head: dict[str, Any] = {}
         self._content: list[str] = []
         self._reasoning: list[str] = []

@@ -30,7 +30,7 @@ from corpusmill.lightrag.per_loop import PerLoop
 from corpusmill.lightrag.usage import Meter, used_in
 from corpusmill.lightrag.wires import Letter, Wire
 from corpusmill.limits import Gate, Grant, Limiter, Scope, charge, facts_of
-from corpusmill.llm.errors import CallError
+from corpusmill.llm.errors import CallError, named
 from corpusmill.llm.retry_after import retry_after_s
 from corpusmill.llm.usage import Tokens, tokens_of
 from corpusmill.prices import PriceCard
@@ -64,7 +64,7 @@ class FleetStreams:
 
     def __init__(self, settings: Settings, ledger: Ledger, errands: Errands) -> None:
         self._settings, self._ledger, self._errands = settings, ledger, errands
-        self._limiters = PerLoop(lambda: Limiter(settings.redis_url or ""))
+        self._limiters = PerLoop(lambda: Limiter(settings.redis_url or "", self._first_use))
         self._id = f"stream:{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     async def open(self, stream: Stream) -> AsyncIterator[answering.Piece] | Outcome:
@@ -103,6 +103,12 @@ class FleetStreams:
         scope = Scope(standing.spec.endpoint, standing.key_fingerprint, stream.model)
         return (await self._limiters.get()).gate(scope, limits)
 
+    async def _first_use(self, scope: Scope) -> bool:
+        try:
+            return await asyncio.to_thread(self._ledger.first_use, scope.digest)
+        except CorpusmillError:
+            return False  # the bucket starts empty, which costs its burst and nothing else
+
     async def _under_the_limit(self, turn: _Turn, gate: Gate) -> Broadcast:
         max_output, chars = facts_of(loads(turn.stream.letter.body))
         tokens = charge("openai", max_output=max_output, chars=chars)
@@ -118,7 +124,7 @@ class FleetStreams:
         except BaseException:
             gate.settle(grant, None, None)
             raise
-        gate.settle(grant, None, None)
+        gate.settle(grant, broadcast.gathered.headers, None)
         return broadcast
 
 
@@ -147,7 +153,8 @@ class _Turn:
             truncated=gathered.finish_reason == "length",
         )
         result = ItemResult(self.ref, self._item.item_no, self._item.key)
-        usage = self._usage(tokens, answer.tier, "paid") if gathered.says_usage else self._guess(gathered)
+        paid = self._usage(tokens, answer.tier, "paid", named(gathered.headers.get("x-request-id")))
+        usage = paid if gathered.says_usage else self._guess(gathered)
         await self._commit(Batch(answers=[answer], results=[result], usage=[usage]))
         if gathered.says_usage:
             spec = self.stream.errand.standing.spec
@@ -171,7 +178,7 @@ class _Turn:
         tokens = Tokens(self._item.tokens, completion=sum(map(len, gathered.texts())) // _CHARACTERS_A_TOKEN)
         return self._usage(tokens, None, "unknown")
 
-    def _usage(self, tokens: Tokens, tier: str | None, outcome: UsageOutcome) -> Usage:
+    def _usage(self, tokens: Tokens, tier: str | None, outcome: UsageOutcome, request_id: str | None = None) -> Usage:
         card = self._claimed.job.price_card
         usd: Decimal | None = None
         if card is not None:
@@ -191,6 +198,7 @@ class _Turn:
             reasoning_tokens=tokens.reasoning,
             usd=usd,
             outcome=outcome,
+            request_id=request_id,
         )
 
     async def _commit(self, said: Batch, *, closing: bool = True) -> None:

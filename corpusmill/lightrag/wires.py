@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from openai import DefaultAioHttpClient
 from corpusmill.lightrag.clients import sdk_client
 from corpusmill.lightrag.failures import TransientBadRequestError, could_not_be_parsed, rebuildable
 from corpusmill.lightrag.places import Where
-from corpusmill.llm.client import Client
+from corpusmill.llm.client import Client, Parts
 from corpusmill.llm.errors import CallError
 
 
@@ -41,8 +41,8 @@ class Wire(Protocol):
     async def post(self, letter: Letter) -> bytes:
         """The body of the reply."""
 
-    def stream(self, letter: Letter) -> Any:
-        """An async context manager with the parts of the reply's body, as they come."""
+    def stream(self, letter: Letter) -> AbstractAsyncContextManager[Parts]:
+        """The reply as it comes."""
 
     async def close(self) -> None:
         """Let go of what is open."""
@@ -63,14 +63,14 @@ class PooledWire:
         return reply.body
 
     @asynccontextmanager
-    async def stream(self, letter: Letter) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The parts of the reply's body, as they come."""
+    async def stream(self, letter: Letter) -> AsyncIterator[Parts]:
+        """The reply as it comes."""
         try:
             async with (
                 self._client.stream(letter.path, letter.body, timeout_s=letter.timeout_s) as parts,
                 aclosing(parts.body),
             ):
-                yield parts.body
+                yield parts
         except CallError as error:
             raise (await _native(error)) from None
 
@@ -100,8 +100,8 @@ class SdkWire:
         return response.content
 
     @asynccontextmanager
-    async def stream(self, letter: Letter) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The parts of the reply's body, as they come."""
+    async def stream(self, letter: Letter) -> AsyncIterator[Parts]:
+        """The reply as it comes."""
         body = orjson.loads(letter.body)
         call: Any = self._sdk.chat.completions.with_streaming_response.create
         with _rebuildable():
@@ -114,7 +114,7 @@ class SdkWire:
                 extra_query=dict(letter.query),
                 timeout=letter.timeout_s,
             ) as response:
-                yield response.iter_bytes()
+                yield Parts(response.headers, response.iter_bytes())
 
     async def close(self) -> None:
         """Close the client, unless its transport is the caller's."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def test_twenty_documents_become_a_graph_that_answers_in_every_mode(simulator: S
 def test_the_fleet_carries_a_whole_ingestion_although_a_worker_is_killed(
     start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str, tmp_path: Path
 ) -> None:
-    fleet = start_fleet(simulator(latency_ms="150"), postgres_url, window=20)
+    # The lease outlasts the five seconds after which a dead worker's journal is read, as it does by default.
+    fleet = start_fleet(simulator(latency_ms="150"), postgres_url, window=20, lease_s=12)
     fleet.scheduler()
     workers = [fleet.worker(), fleet.worker()]
     bulk = PROGRAM.replace("await rag.ainsert(texts)", "await ingest(rag, texts)")
@@ -149,12 +151,7 @@ def kill_one_with_unread_replies(workers: list[subprocess.Popen[bytes]], simulat
     What lies unread in its sockets is what the kill loses: how many, and never none.
     """
     while True:
-        for worker in workers:
-            worker.send_signal(signal.SIGSTOP)
-        asked = -1
-        while (stats := simulator.stats())["in_flight"] or stats["requests"] != asked:
-            asked = stats["requests"]
-            time.sleep(0.05)
+        asked = stopped(workers, simulator)
         unread = {worker.pid: unread_replies(worker.pid, simulator.port) for worker in workers}
         victim = max(workers, key=lambda worker: unread[worker.pid])
         if unread[victim.pid]:
@@ -163,12 +160,23 @@ def kill_one_with_unread_replies(workers: list[subprocess.Popen[bytes]], simulat
             worker.send_signal(signal.SIGCONT)
         if unread[victim.pid]:
             return unread[victim.pid]
-        wait_until(lambda: simulator.stats()["requests"] > asked)
+        wait_until(partial(lambda before: simulator.stats()["requests"] > before, asked))
+
+
+def stopped(workers: list[subprocess.Popen[bytes]], simulator: Simulator) -> int:
+    """Stop the workers, and wait until the simulator has nothing left to answer; how much it was asked until then."""
+    for worker in workers:
+        worker.send_signal(signal.SIGSTOP)
+    asked = -1
+    while (stats := simulator.stats())["in_flight"] or stats["requests"] != asked:
+        asked = stats["requests"]
+        time.sleep(0.05)
+    return asked
 
 
 def unread_replies(pid: int, port: int) -> int:
     """Connections of a process to a port of this machine with bytes that it has not read."""
-    files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    files = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     waiting = {f"socket:[{line[9]}]" for line in lines if line[2].endswith(f":{port:04X}") and int(line[4][9:], 16)}
     return len(waiting.intersection(files))

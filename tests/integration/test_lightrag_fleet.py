@@ -188,14 +188,14 @@ async def test_each_stream_that_failed_to_open_and_may_have_been_billed_is_an_un
     fleet: Fleet, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrying.COMPLETION, "wait", tenacity.wait_none())
-    model, ask = "gpt-5.4-mini", partial(openai_complete_if_cache, "gpt-5.4-mini", stream=True, **where)
+    model = "gpt-5.4-mini"
     for fault, error in (
         ("server_error@1-", openai.InternalServerError),
         ("rate_limit_tokens:0@1-", openai.RateLimitError),
     ):
         fleet.simulator.set_faults(fault)
         with pytest.raises(tenacity.RetryError) as raised:
-            await ask(f"a stream {fault}")
+            await openai_complete_if_cache(model, f"a stream {fault}", stream=True, **where)
         assert isinstance(raised.value.last_attempt.exception(), error)
     assert unknown_rows(fleet, model) == 3
     failed = [row.error_class for job in fleet.ledger.jobs() if job.model == model for row in fleet.results(job)]
@@ -214,7 +214,9 @@ async def test_a_stream_that_breaks_off_is_an_unknown_spend(fleet: Fleet, where:
 async def test_a_refused_key_reaches_every_caller_at_once_until_the_job_is_resumed(
     fleet: Fleet, where: dict[str, Any]
 ) -> None:
-    ask = partial(openai_complete_if_cache, "gpt-5.2", **where)
+    async def ask(prompt: str, **options: Any) -> Any:
+        return await openai_complete_if_cache("gpt-5.2", prompt, **where, **options)
+
     assert await ask("before")
     fleet.simulator.set_faults("invalid_key@1-")
     results = await asyncio.gather(*(ask(f"refused {number}") for number in range(5)), return_exceptions=True)
