@@ -1,4 +1,4 @@
-"""LightRAG's own functions and ours in the same situations, row by row: calls made, value returned, exception raised.
+"""LightRAG's own functions and ours in the same situations, row by row: calls made, what was sent, value, exception.
 
 The specification is the program: lightrag-hku itself runs beside ours against the real simulator. Where ours is meant
 to differ, the row says why.
@@ -6,10 +6,11 @@ to differ, the row says why.
 
 from __future__ import annotations
 
+import base64
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -30,23 +31,28 @@ Call = Callable[[ModuleType, Mapping[str, Any]], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a call: requests made, value or exception, tokens counted."""
+    """What came of a call: requests made, value or exception, tokens counted, path and body of the last request."""
 
     calls: int
     value: Any
     error: str | None
     counted: tuple[int, int, int, int]
+    sent: tuple[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One situation. `faults` are the simulator's; `differs` says why ours is meant to be other, `expected` how."""
+    """One situation. `faults` are the simulator's; `differs` says why ours is meant to be other, `expected` how.
+
+    `env`: variables of the environment that it needs; None: not there, `{root}`: the endpoint.
+    """
 
     name: str
     call: Call
     faults: Sequence[str] = ()
     differs: str = ""
     expected: Callable[[Outcome], bool] | None = None
+    env: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def complete(prompt: str = "Name\n\na river", **options: Any) -> Call:
@@ -59,6 +65,8 @@ def complete(prompt: str = "Name\n\na river", **options: Any) -> Call:
 def stream(prompt: str = "Name\n\na river of some length", **options: Any) -> Call:
     async def call(module: ModuleType, common: Mapping[str, Any]) -> Any:
         options.setdefault("stream_options", {"include_usage": True})
+        if options["stream_options"] is None:
+            del options["stream_options"]
         answer = await module.openai_complete_if_cache("gpt-6-luna", prompt, stream=True, **{**common, **options})
         heard: list[str] = []
         try:
@@ -91,6 +99,25 @@ class _Store:
     global_config: ClassVar[dict[str, str]] = {"llm_model_name": "gpt-6.1-terra"}
 
 
+def by_name(function: str, *arguments: str, **options: Any) -> Call:
+    """Another of the completion functions."""
+
+    async def call(module: ModuleType, common: Mapping[str, Any]) -> Any:
+        return await getattr(module, function)(*arguments, **{**common, **options})
+
+    return call
+
+
+def at_azure(function: str, *arguments: Any, **options: Any) -> Call:
+    """A function for Azure, which finds address and key in the environment."""
+
+    async def call(module: ModuleType, common: Mapping[str, Any]) -> Any:
+        found = getattr(module, function)
+        return await getattr(found, "func", found)(*arguments, token_tracker=common["token_tracker"], **options)
+
+    return call
+
+
 async def _openai_complete(module: ModuleType, common: Mapping[str, Any]) -> Any:
     return await module.openai_complete("Name\n\na lake", hashing_kv=_Store(), **common)
 
@@ -104,6 +131,22 @@ def _in_order(outcome: Outcome) -> bool:
     return bool(np.array_equal(outcome.value, vectors(digests, 1536)))
 
 
+def _other_than(name: str) -> Callable[[Outcome], bool]:
+    return lambda outcome: outcome.error == name
+
+
+class Schema:
+    """No dictionary."""
+
+
+AZURE = {
+    "AZURE_OPENAI_ENDPOINT": "{root}",
+    "AZURE_OPENAI_API_KEY": "azure-key",
+    "AZURE_EMBEDDING_ENDPOINT": "{root}",
+    "AZURE_EMBEDDING_API_KEY": "azure-key",
+}
+FORM = {"type": "json_schema", "json_schema": {"name": "river", "schema": {"type": "object"}}}
+PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n....").decode()
 PROXY_PAGE = "a gateway's page of HTML is a failure of the endpoint: tried again and named, not an AttributeError"
 BROKEN = "a reply that is no JSON is tried again and named, not a bare JSONDecodeError after one call"
 
@@ -119,7 +162,59 @@ ROWS = (
     Row("messages given whole", complete(messages=[{"role": "user", "content": "other\n\nwords"}])),
     Row("an escaped character", complete("Say\n\ncaf\\u00e9")),
     Row("JSON by response_format", complete(response_format={"type": "json_object"})),
-    Row("a response_format that is a class", complete(response_format=dict)),
+    Row("JSON by a schema", complete(response_format=FORM)),
+    Row("a response_format that is a class", complete(response_format=Schema)),
+    Row("a response_format that is a word", complete(response_format="json_object")),
+    Row("keywords are extracted", complete(keyword_extraction=True)),
+    Row("entities are extracted", complete(entity_extraction=True)),
+    Row("keywords are extracted by a schema", complete(keyword_extraction=True, response_format=FORM)),
+    Row("no stream is asked for", complete(stream=False)),
+    Row("options of a model", complete(temperature=0.5, max_tokens=9, stop=["."], extra_body={"top_k": 3})),
+    Row("settings of the client", complete(openai_client_configs={"max_retries": 1}), ["server_error@1"]),
+    Row(
+        "an address among the settings of the client", complete(openai_client_configs={"base_url": "http://x.invalid"})
+    ),
+    Row("pictures", complete(image_inputs=[PIXEL, f"data:image/gif;base64,{PIXEL}", {"base64": PIXEL}])),
+    Row("a picture that is none", complete(image_inputs=["no base64!"])),
+    Row("a picture of another kind", complete(image_inputs=[3])),
+    Row("a picture without its data", complete(image_inputs=[{"mime_type": "image/png"}])),
+    Row("an empty picture", complete(image_inputs=[""])),
+    Row(
+        "no key",
+        complete(api_key=None),
+        (),
+        "the error says what to set, and is a KeyError all the same",
+        _other_than("MissingKeyError"),
+        {"OPENAI_API_KEY": None},
+    ),
+    Row("a key in the environment", complete(api_key=None)),
+    Row("gpt-4o", by_name("gpt_4o_complete", "Name\n\na hill", system_prompt="Be brief.")),
+    Row("gpt-4o-mini", by_name("gpt_4o_mini_complete", "Name\n\na hill", entity_extraction=True)),
+    Row("gpt-4o-mini that thinks", by_name("gpt_4o_mini_complete", "x", enable_cot=True), ["reasoning@1-"]),
+    Row("no LightRAG instance to take the model from", by_name("openai_complete", "x")),
+    Row("Azure", at_azure("azure_openai_complete_if_cache", "my-deployment", "Name\n\na hill"), env=AZURE),
+    Row(
+        "Azure with a deployment in the environment",
+        at_azure("azure_openai_complete", "Name\n\na hill"),
+        env={**AZURE, "AZURE_OPENAI_DEPLOYMENT": "other", "AZURE_OPENAI_API_VERSION": "2025-01-01"},
+    ),
+    Row(
+        "Azure by the names of a binding",
+        at_azure("azure_openai_complete", "Name\n\na hill"),
+        env={"LLM_MODEL": "mine", "LLM_BINDING_HOST": "{root}", "LLM_BINDING_API_KEY": "azure-key"},
+    ),
+    Row("Azure that is overloaded", at_azure("azure_openai_complete", "x"), ["overloaded@1-"], env=AZURE),
+    Row("vectors from Azure", at_azure("azure_openai_embed", ["a", "b"]), env=AZURE),
+    Row(
+        "vectors from a deployment in the environment",
+        at_azure("azure_openai_embed", ["a"], model="mine", embedding_dim=8),
+        env={**AZURE, "AZURE_EMBEDDING_DEPLOYMENT": "other", "AZURE_EMBEDDING_API_VERSION": "2025-01-01"},
+    ),
+    Row(
+        "vectors by the names of a binding",
+        at_azure("azure_openai_embed", ["a"], context="query", query_prefix="query: "),
+        env={"EMBEDDING_MODEL": "mine", "EMBEDDING_BINDING_HOST": "{root}", "EMBEDDING_BINDING_API_KEY": "azure-key"},
+    ),
     Row("an unknown option", complete(temprature=1)),
     Row("a rate limit", complete(), ["rate_limit_tokens:0@1-"]),
     Row("a rate limit that passes", complete(), ["rate_limit_requests:0@1-2"]),
@@ -165,6 +260,17 @@ ROWS = (
     Row("a stream with reasoning, wanted", stream(enable_cot=True), ["thinking@1-"]),
     Row("a stream with reasoning, not wanted", stream(), ["thinking@1-"]),
     Row("a stream of reasoning only, wanted", stream(enable_cot=True), ["reasoning@1-"]),
+    Row("a stream of escaped characters", stream("Say\n\ncaf\\u00e9 and more")),
+    Row("a stream of JSON, reasoning wanted", stream(enable_cot=True, response_format=FORM), ["thinking@1-"]),
+    Row("a stream of reasoning only, not wanted", stream(), ["reasoning@1-"]),
+    Row("a stream that is cut", stream(), ["length@1-"]),
+    Row(
+        "a stream that asks for no usage",
+        stream(stream_options=None),
+        (),
+        "a stream's usage is asked for unless the caller says otherwise",
+        lambda outcome: outcome.counted[0] == 1,
+    ),
     Row("a stream that is refused", stream(), ["rate_limit_tokens:0@1-"]),
     Row("a stream that is refused once", stream(), ["server_error@1"]),
     Row("an empty stream", stream(), ["empty@1-"]),
@@ -182,6 +288,14 @@ ROWS = (
     Row("vectors of documents", embed("a", context="document", document_prefix="doc: ", query_prefix="query: ")),
     Row("a long text, cut", embed("word " * 50, max_token_size=10)),
     Row("a special token", embed("a <|endoftext|> b", max_token_size=4)),
+    Row("an empty text among others that are cut", embed("", "word " * 9, max_token_size=4)),
+    Row("texts of a model that nobody knows, cut", embed("word " * 9, model="nobody-knows-it", max_token_size=4)),
+    Row("a prefix for the other context", embed("a", context="query", document_prefix="doc: ")),
+    Row("settings of the client for vectors", embed("a", client_configs={"max_retries": 1}), ["server_error@1"]),
+    Row("a refused key for vectors", embed("a"), ["invalid_key@1-"]),
+    Row("a request time-out for vectors", embed("a"), ["request_timeout@1-"]),
+    Row("a conflict on vectors", embed("a"), ["conflict@1-"]),
+    Row("vectors by a reset connection", embed("a"), ["reset@1-"]),
     Row("a rate limit on vectors", embed("a"), ["rate_limit_requests:0@1-"]),
     Row("no quota for vectors", embed("a"), ["insufficient_quota@1-"]),
     Row("a bad request for vectors", embed("a"), ["bad_parameter@1-"]),
@@ -230,6 +344,7 @@ ROWS = (
         "a text is paid for once",
         lambda outcome: outcome.counted == (1, 2, 0, 2),
     ),
+    Row("vectors of another length by the wrapper", embed_as_lightrag_does("a", embedding_dim=8)),
     Row("vectors by the wrapper", embed_as_lightrag_does("a", "b", context="query")),
 )
 
@@ -264,7 +379,14 @@ def environment(endpoint: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_a_situation_ends_as_it_does_with_lightrag(row: Row, endpoint: Simulator, theirs: ModuleType) -> None:
+async def test_a_situation_ends_as_it_does_with_lightrag(
+    row: Row, endpoint: Simulator, theirs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in row.env.items():
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value.format(root=endpoint.root_url))
     wanted = await _outcome(row, theirs, endpoint)
     found = await _outcome(row, ours, endpoint)
     if row.expected is None:
@@ -289,7 +411,9 @@ async def _outcome(row: Row, module: ModuleType, endpoint: Simulator) -> Outcome
             error = _named(raised)
     counts = tracker.get_usage()
     counted = (counts["call_count"], counts["prompt_tokens"], counts["completion_tokens"], counts["total_tokens"])
-    return Outcome(endpoint.stats()["requests"] - before, value, error, counted)
+    calls = endpoint.stats()["requests"] - before
+    (last,) = endpoint.requests() if calls else (None,)
+    return Outcome(calls, value, error, counted, (last["path"], last["body"]) if last else None)
 
 
 def _named(error: BaseException) -> str:
@@ -300,7 +424,8 @@ def _named(error: BaseException) -> str:
 
 
 def _alike(wanted: Outcome, found: Outcome) -> bool:
-    same = (wanted.calls, wanted.error, wanted.counted) == (found.calls, found.error, found.counted)
+    said = [(each.calls, each.error, each.counted, each.sent) for each in (wanted, found)]
+    same = said[0] == said[1]
     if isinstance(wanted.value, np.ndarray) and isinstance(found.value, np.ndarray):
         same = same and wanted.value.dtype == found.value.dtype
         return same and wanted.value.shape == found.value.shape and bool(np.array_equal(wanted.value, found.value))
@@ -310,4 +435,4 @@ def _alike(wanted: Outcome, found: Outcome) -> bool:
 def _shown(outcome: Outcome) -> str:
     value = outcome.value
     shown = f"array{value.shape}" if isinstance(value, np.ndarray) else repr(value)
-    return f"{outcome.calls} calls, {outcome.error or shown}, counted {outcome.counted}"
+    return f"{outcome.calls} calls, {outcome.error or shown}, counted {outcome.counted}, sent {outcome.sent}"
