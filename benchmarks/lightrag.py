@@ -27,6 +27,9 @@ class Case:
     aim: float
 
 
+# What a program that uses only the functions loads, beside what it cannot do without.
+STARTS = {"openai and numpy": "openai, numpy", "corpusmill.lightrag.openai": "corpusmill.lightrag.openai"}
+START_TURNS, START_AIM = 7, 1.2
 CASES = [Case("chat", n, 10) for n in IN_FLIGHT] + [Case("embeddings", n, 5) for n in IN_FLIGHT]
 Found = Mapping[tuple[Case, str], Calls]
 
@@ -40,14 +43,36 @@ def measure(calls: int, turns: int) -> Section:
         for case in CASES
         for client in ("lightrag", "corpusmill")
     }
+    starts = _starts()
     return Section(
         "LightRAG's functions",
         f"`openai_complete_if_cache` and `openai_embed.func` of lightrag-hku beside ours, no two calls alike, texts of "
         f"2,000 characters, embeddings {TEXTS_A_CALL} texts a call, {LATENCY_MS} ms latency. LightRAG builds and "
-        f"closes a client on every call. Medians of {turns} turns on one core; imports and a warm-up left out.",
-        [_table(found)],
-        [_bar(case, found) for case in CASES],
+        f"closes a client on every call. Medians of {turns} turns on one core; imports and a warm-up left out. A start is "
+        f"the CPU time of a process that only imports, the interpreter's own included: medians of {START_TURNS}.",
+        [_table(found), _start_table(starts)],
+        [*(_bar(case, found) for case in CASES), _start_bar(starts)],
     )
+
+
+def _starts() -> dict[str, float]:
+    """CPU seconds from the start of a process to the end of its imports."""
+    program = "import time, {}; print(time.process_time())"
+    taken: dict[str, list[float]] = {name: [] for name in STARTS}
+    for _ in range(START_TURNS):
+        for name, modules in STARTS.items():
+            command = [sys.executable, "-c", program.format(modules)]
+            taken[name].append(float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    return {name: middle(seconds) for name, seconds in taken.items()}
+
+
+def _start_table(starts: Mapping[str, float]) -> Table:
+    return Table("Starting", ("imports", "CPU, s"), [[name, f"{seconds:.2f}"] for name, seconds in starts.items()])
+
+
+def _start_bar(starts: Mapping[str, float]) -> Bar:
+    theirs, ours = starts.values()
+    return Bar("start, times that of `import openai, numpy`", START_AIM, ours / theirs, " x")
 
 
 def _turns(case: Case, client: str, calls: int, turns: int) -> Iterator[Calls]:

@@ -89,6 +89,7 @@ async def azure_openai_embed(
     context: str = "document",
     query_prefix: str | None = None,
     document_prefix: str | None = None,
+    use_cache: bool = True,
 ) -> NDArray[np.float32]:
     """Embed at an Azure deployment; AZURE_EMBEDDING_DEPLOYMENT goes before `model`, what is given before the rest."""
     deployment = _first("AZURE_EMBEDDING_DEPLOYMENT") or model or _first("EMBEDDING_MODEL") or "text-embedding-3-small"
@@ -107,6 +108,7 @@ async def azure_openai_embed(
         context=context,
         query_prefix=query_prefix,
         document_prefix=document_prefix,
+        use_cache=use_cache,
     )
 
 

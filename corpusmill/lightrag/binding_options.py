@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
+from corpusmill.lightrag.kin import of_lightrag
 from corpusmill.lightrag.option_types import parser_for, spelt, type_of
 
 _RULE = "#" * 80
@@ -153,6 +154,13 @@ def _default(each: Field[Any]) -> Any:
 
 def _entry(option: Mapping[str, Any]) -> str:
     return f"# {option['help']}\n# {option['env_name']}={spelt(option['default'], option['type'])}\n\n"
+
+
+def __getattr__(name: str) -> Any:
+    """The bindings of other providers are LightRAG's."""
+    if name.startswith("__"):  # what Python itself looks for in a module
+        raise AttributeError(name)
+    return of_lightrag("lightrag.llm.binding_options", name, asked=__name__)
 
 
 if __name__ == "__main__":

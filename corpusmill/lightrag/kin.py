@@ -1,6 +1,7 @@
-"""Classes of ours that are LightRAG's as well, once LightRAG is loaded: its `isinstance` and `except` must know them.
+"""Names that we share with LightRAG.
 
-This package never imports LightRAG, which takes seconds to load and may not be installed.
+Classes of ours are LightRAG's as well, once LightRAG is loaded: its `isinstance` and `except` must know them. This
+package never imports LightRAG, which takes seconds to load and may not be installed, unless asked for a name of its.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +20,18 @@ def kin_of_lightrag(ours: type[T], module: str) -> type[T]:
     theirs = getattr(sys.modules.get(module), ours.__name__, None)
     both: Callable[[Any, Any], type[T]] = _both
     return both(ours, theirs) if isinstance(theirs, type) else ours
+
+
+def of_lightrag(module: str, name: str, *, asked: str) -> Any:
+    """A name that is LightRAG's alone, so that no `from … import` needs sorting out.
+
+    Raises:
+        AttributeError: LightRAG's `module` has no such name either, or is not installed; it names the module `asked`.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        raise AttributeError(f"module {asked!r} has no attribute {name!r}") from None
 
 
 @cache

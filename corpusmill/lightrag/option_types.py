@@ -38,12 +38,19 @@ def parser_for(kind: Any, name: str) -> Callable[[Any], Any]:
 def spelt(default: Any, kind: Any) -> str:
     """A default for a `.env` file. One that is none is left empty, which means unset."""
     if kind is dict:
-        return json.dumps(default or {})
+        return _quoted(json.dumps(default or {}))
     if kind == list[str]:
-        return json.dumps(default or [])
+        return _quoted(json.dumps(default or []))
     if default is None:
         return ""
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return str(default).lower() if isinstance(default, bool) else _quoted(str(default))
+
+
+def _quoted(text: str) -> str:
+    """In quotes where a `.env` file would take a part of it for a comment, or for quotes or space around it."""
+    if " #" not in text and text == text.strip(" '\""):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _levels(kind: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from corpusmill.lightrag.embedding_func import EmbeddingFunc, wrap_embedding_func_with_attrs
+from corpusmill.lightrag.kin import of_lightrag
 from corpusmill.lightrag.tracker import TokenTracker
 from corpusmill.lightrag.truncated import TruncatedResponse
 
@@ -12,10 +13,4 @@ __all__ = ["EmbeddingFunc", "TokenTracker", "TruncatedResponse", "wrap_embedding
 
 
 def __getattr__(name: str) -> Any:
-    """A name that is LightRAG's alone, so that `from lightrag.utils import …` needs no sorting out."""
-    from importlib import import_module
-
-    try:
-        return getattr(import_module("lightrag.utils"), name)
-    except (ImportError, AttributeError):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return of_lightrag("lightrag.utils", name, asked=__name__)

@@ -64,6 +64,49 @@ async def main():
 asyncio.run(main())
 """
 
+# What LightRAG's `examples/lightrag_openai_demo.py` does, step by step, for LightRAG's own modules.
+THEIR_DEMO = """
+import asyncio, logging, logging.config, os
+from lightrag import LightRAG, QueryParam
+from lightrag.llm.openai import gpt_4o_mini_complete, openai_embed
+from lightrag.kg.shared_storage import initialize_pipeline_status
+from lightrag.utils import logger, set_verbose_debug
+
+FOLDER = "./novel"
+
+
+def log_to(path):
+    handler = {"class": "logging.FileHandler", "filename": path}
+    told = {"handlers": ["file"], "level": "INFO", "propagate": False}
+    logging.config.dictConfig({"version": 1, "handlers": {"file": handler}, "loggers": {"lightrag": told}})
+    logger.setLevel(logging.INFO)
+    set_verbose_debug(False)
+
+
+async def initialize_rag():
+    rag = LightRAG(working_dir=FOLDER, embedding_func=openai_embed, llm_model_func=gpt_4o_mini_complete)
+    await rag.initialize_storages()
+    await initialize_pipeline_status()
+    return rag
+
+
+async def main():
+    rag = await initialize_rag()
+    try:
+        with open("./book.txt", encoding="utf-8") as book:
+            await rag.ainsert(book.read())
+        for mode in ("naive", "local", "global", "hybrid"):
+            print(await rag.aquery("What is the tale about?", param=QueryParam(mode=mode)))
+    finally:
+        await rag.finalize_storages()
+
+
+if __name__ == "__main__":
+    os.makedirs(FOLDER, exist_ok=True)
+    log_to("demo.log")
+    asyncio.run(main())
+"""
+
 
 @pytest.fixture(autouse=True)
 def lightrag_is_installed() -> None:
@@ -97,6 +140,27 @@ def test_twenty_documents_become_a_graph_that_answers_in_every_mode(simulator: S
     assert found["usage"]["call_count"] == stats["paid_requests"]
     assert found["usage"]["prompt_tokens"] == sum(line["prompt_tokens"] for line in paid)
     assert found["usage"]["completion_tokens"] == sum(line["completion_tokens"] for line in paid)
+
+
+@pytest.mark.timeout(150)
+def test_lightrags_demo_gives_four_answers_when_its_imports_alone_are_changed(
+    simulator: StartSimulator, tmp_path: Path
+) -> None:
+    endpoint = simulator(latency_ms="5")
+    program = THEIR_DEMO.replace("from lightrag.llm.", "from corpusmill.lightrag.")
+    (tmp_path / "demo.py").write_text(program.replace("from lightrag.utils", "from corpusmill.lightrag.utils"))
+    documents = sorted(DEMO.with_name("lightrag_documents").glob("*.md"))[:6]
+    (tmp_path / "book.txt").write_text("\n\n".join(path.read_text() for path in documents))
+    settings = environment(OPENAI_API_BASE=endpoint.base_url, OPENAI_API_KEY="sk-nobody")
+    ran = subprocess.run(
+        [sys.executable, "demo.py"], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    answers = ran.stdout.strip().splitlines()
+    assert len(set(answers)) == 4
+    assert all(answer.startswith("Simulated answer") for answer in answers)
+    assert (tmp_path / "novel").is_dir()
+    assert endpoint.stats()["duplicates_paid"] == 0
 
 
 @pytest.mark.timeout(170)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any, ClassVar, Literal
 
 import pytest
+from dotenv import dotenv_values
 
 from corpusmill.lightrag.binding_options import BindingOptions, OpenAILLMOptions
 
@@ -77,10 +80,23 @@ def test_a_role_goes_over_the_general_options(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_line_of_the_sample_works_when_it_is_uncommented(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [line.removeprefix("# ") for line in BindingOptions.generate_dot_env_sample().splitlines()]
-    entries = dict(line.split("=", 1) for line in lines if line.startswith("OPENAI_LLM_"))
-    assert set(entries) == {f"OPENAI_LLM_{name.upper()}" for name in FIELDS}
+    @dataclass
+    class EveryKind(BindingOptions):
+        _binding_name: ClassVar[str] = "every_kind"
+        think: bool | Literal["low", "high"] | None = None
+        level: bool | Literal["low", "high"] = "high"
+        loud: bool = False
+        count: int | None = None
+        names: list[str] = field(default_factory=lambda: ['with "quotes"', "a # and\\n"])
+        extra: dict[str, Any] = field(default_factory=lambda: {"a": {"b": None}})
+        word: str | None = None
+        size: float = 0.5
+
+    sample = re.sub(r"^# (\w+=)", r"\1", BindingOptions.generate_dot_env_sample(), flags=re.MULTILINE)
+    entries = dotenv_values(stream=StringIO(sample))
+    assert entries.keys() >= {f"OPENAI_LLM_{name.upper()}" for name in FIELDS}
     for name, value in entries.items():
+        assert value is not None
         monkeypatch.setenv(name, value)
     assert options() == {
         "frequency_penalty": 0.0,
@@ -90,6 +106,15 @@ def test_every_line_of_the_sample_works_when_it_is_uncommented(monkeypatch: pyte
         "temperature": 1.0,
         "top_p": 1.0,
         "extra_body": {},
+    }
+    parser = ArgumentParser()
+    EveryKind.add_args(parser)
+    assert EveryKind.options_dict(parser.parse_args([])) == {
+        "level": "high",
+        "loud": False,
+        "names": ['with "quotes"', "a # and\\n"],
+        "extra": {"a": {"b": None}},
+        "size": 0.5,
     }
 
 
