@@ -48,8 +48,8 @@ def measure(calls: int, turns: int) -> Section:
         "LightRAG's functions",
         f"`openai_complete_if_cache` and `openai_embed.func` of lightrag-hku beside ours, no two calls alike, texts of "
         f"2,000 characters, embeddings {TEXTS_A_CALL} texts a call, {LATENCY_MS} ms latency. LightRAG builds and "
-        f"closes a client on every call. Medians of {turns} turns on one core; imports and a warm-up left out. A start is "
-        f"the CPU time of a process that only imports, the interpreter's own included: medians of {START_TURNS}.",
+        f"closes a client on every call. Medians of {turns} turns on one core; imports and a warm-up left out. "
+        f"A start is the CPU time of a process that only imports, with the interpreter's: medians of {START_TURNS}.",
         [_table(found), _start_table(starts)],
         [*(_bar(case, found) for case in CASES), _start_bar(starts)],
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Answer, Batch
 from corpusmill.lightrag import choosing
@@ -24,10 +27,9 @@ from corpusmill.spec import COMPLETIONS_PATH, EMBEDDINGS_PATH, JobSpec
 from tests.fixtures.simulator import Simulator, StartSimulator
 
 MODEL = "gpt-6-luna"
-# What another process does with the same database: one answer, one stream, two vectors.
+# What another process does in the same folder: one answer, one stream, two vectors.
 OTHER = """
-import asyncio, json, sys
-from corpusmill.lightrag import choosing
+import asyncio, json
 from corpusmill.lightrag.openai import openai_complete_if_cache, openai_embed
 from corpusmill.lightrag.utils import TokenTracker
 
@@ -40,7 +42,7 @@ async def main():
     pieces = [text async for text in stream]
     vectors = await openai_embed.func(["one", "two"], **common)
     counted = [tracker.call_count, tracker.cached_count, tracker.total_tokens]
-    print(json.dumps([whole, "".join(pieces), len(pieces), vectors[:, :3].tolist(), counted]))
+    print(json.dumps([whole, "".join(pieces), vectors[:, :3].tolist(), counted]))
 
 
 asyncio.run(main())
@@ -72,38 +74,29 @@ async def complete(prompt: str, **options: Any) -> str:
     return answer
 
 
-def run(program: str, folder: Path, **environment: str) -> Any:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CORPUSMILL_")}
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(program: str, folder: Path) -> Any:
+    ran = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 
 
-def test_what_one_process_paid_for_is_a_hit_for_the_next(endpoint: Simulator, sqlite_url: str, tmp_path: Path) -> None:
-    (tmp_path / "corpusmill.toml").write_text(f'database_url = "{sqlite_url}"\n')
-    *paid, first = run(OTHER, tmp_path)
-    *again, second = run(OTHER, tmp_path)
-    assert [paid[0], paid[1], paid[3]] == [again[0], again[1], again[3]]
-    assert paid[2] > 1
-    assert (first[0], second) == (3, [0, 3, 0])
-    assert (endpoint.stats()["paid_requests"], endpoint.stats()["duplicates_paid"]) == (3, 0)
-
-
-def test_two_processes_share_a_postgresql_database_that_was_empty(
-    endpoint: Simulator, empty_postgres_url: str, tmp_path: Path
+@pytest.mark.parametrize("database", ["sqlite_url", "empty_postgres_url"])
+async def test_what_one_process_paid_for_is_a_hit_for_another(
+    database: str, endpoint: Simulator, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *paid, _ = run(OTHER, tmp_path, CORPUSMILL_DATABASE_URL=empty_postgres_url)
-    *again, counted = run(OTHER, tmp_path, CORPUSMILL_DATABASE_URL=empty_postgres_url)
-    assert [paid[0], paid[1], paid[3]] == [again[0], again[1], again[3]]
+    url = request.getfixturevalue(database)
+    (tmp_path / "corpusmill.toml").write_text(f'database_url = "{url}"\n')
+    monkeypatch.chdir(tmp_path)
+    with closing(choosing.use_local()):
+        whole = await complete("a river", system_prompt="Be brief.")
+        stream = await openai_complete_if_cache(MODEL, "a long lake", stream=True)
+        assert not isinstance(stream, str)
+        pieces = [text async for text in stream]
+        vectors = await openai_embed.func(["one", "two"])
+    *again, counted = await asyncio.to_thread(run, OTHER, tmp_path)
+    assert again == [whole, "".join(pieces), vectors[:, :3].tolist()]
     assert counted == [0, 3, 0]
-    assert endpoint.stats()["paid_requests"] == 3
+    assert (endpoint.stats()["paid_requests"], endpoint.stats()["duplicates_paid"]) == (3, 0)
 
 
 async def test_an_answer_is_paid_for_once_and_stands_in_the_ledger(
@@ -178,3 +171,39 @@ async def test_many_answers_at_once_are_all_kept(local: Local, endpoint: Simulat
         await asyncio.gather(*(complete(f"q {number}") for number in range(200)))
     assert (tracker.call_count, tracker.cached_count) == (0, 200)
     assert endpoint.stats()["paid_requests"] == 200
+
+
+async def test_a_ledger_that_cannot_be_opened_stops_the_first_call_before_it_is_paid(
+    endpoint: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORPUSMILL_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    chosen = choosing.use_local()
+    with pytest.raises(CorpusmillError, match=re.escape("127.0.0.1")):
+        await complete("x")
+    chosen.close()
+    assert endpoint.stats()["requests"] == 0
+
+
+async def test_while_the_ledger_is_away_calls_go_on_without_it(
+    endpoint: Simulator, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CORPUSMILL_DATABASE_URL", sqlite_url)
+    chosen = choosing.use_local()
+    await complete("kept")
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
+        other.execute("ALTER TABLE answers RENAME TO away")
+        assert await complete("kept") == await complete("kept")
+        assert "response cache is away" in caplog.text
+        other.execute("ALTER TABLE away RENAME TO answers")
+    await complete("kept")
+    chosen.close()
+    assert endpoint.stats()["paid_requests"] == 3
+
+
+async def test_an_answer_is_written_although_its_caller_gave_up(
+    local: Local, endpoint: Simulator, database_url: str
+) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(complete("slow"), 0.001)
+    assert await complete("slow")
+    assert endpoint.stats()["paid_requests"] <= 1
