@@ -1,6 +1,6 @@
 """Intake: from folders, text files, line files and Batch request files to pieces with exact offsets and counts."""
 
-from corpusmill.intake.batch_file import requests, scan_requests, validate_requests
+from corpusmill.intake.batch_file import first_request, requests, scan_requests, validate_requests
 from corpusmill.intake.chunker import CHUNKER_VERSION
 from corpusmill.intake.pool import pieces
 from corpusmill.intake.scanning import digests_key, scan
@@ -31,6 +31,7 @@ __all__ = [
     "Scan",
     "SourceFile",
     "digests_key",
+    "first_request",
     "pieces",
     "requests",
     "scan",

@@ -1,39 +1,29 @@
-"""OpenAI Batch request files: every line checked before the first is given out, bodies kept as their bytes stood."""
+"""OpenAI Batch request files: every line checked before the first is given out, bodies kept as their bytes stood.
+
+A big file is read in blocks by processes of our own, twice: once to check every line, once to count and to give out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, TypeVar
 
 from corpusmill.errors import SourceError
+from corpusmill.intake.blocks import Block, blocks
 from corpusmill.intake.duplicates import IdHashes
 from corpusmill.intake.opening import numbered_lines, opened
+from corpusmill.intake.pool import in_turn
 from corpusmill.intake.rawjson import raw_value
+from corpusmill.intake.request_lines import CheckedLine, Checks, in_order, input_tokens
 from corpusmill.intake.scanning import scan
-from corpusmill.intake.shapes import BadLine, Findings, Reading, RequestLine, Scan, SourceFile
-from corpusmill.intake.validating import IdAt, Tally, error_at, settle
-from corpusmill.tokens import Encoding, encoding_for
+from corpusmill.intake.shapes import Findings, Reading, RequestLine, Scan, SourceFile
+from corpusmill.intake.validating import IdAt, Tally, settle
+from corpusmill.tokens import encoding_for
 
-_INPUTS = {"/chat/completions": "messages", "/embeddings": "input", "/responses": "input", "/completions": "prompt"}
-PATHS = tuple(_INPUTS)
-"""What a request may ask for; in a file `/v1` may stand before it."""
-
-_MEND = "mend the line, or leave such lines out: --skip-invalid"
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A request line that is in order, not counted yet."""
-
-    line: int
-    custom_id: str
-    url: str
-    body: Mapping[str, Any]
-    raw: bytes
+T = TypeVar("T")
+KeyOf = Callable[[Mapping[str, Any]], bytes]
 
 
 def scan_requests(source: str | Path) -> Scan:
@@ -50,6 +40,20 @@ def scan_requests(source: str | Path) -> Scan:
     return found
 
 
+def first_request(found: Scan, *, skip_invalid: bool = False) -> CheckedLine:
+    """The first request of a file, of which nothing more is read.
+
+    Raises:
+        SourceError: there is none, or a line before it is not in order and may not be left out.
+    """
+    (file,) = found.files
+    with opened(file) as stream:
+        first = next(in_order(numbered_lines(stream), file, Tally(), skip_invalid=skip_invalid), None)
+    if first is None:
+        raise SourceError("the file holds no request", path=str(file.path), next_step="write one JSON object a line")
+    return first
+
+
 def validate_requests(found: Scan, *, skip_invalid: bool = False) -> Findings:
     """Read a request file once; raise for the first line that is not in order, or count what is left out.
 
@@ -57,23 +61,22 @@ def validate_requests(found: Scan, *, skip_invalid: bool = False) -> Findings:
         SourceError: with file and line; for a repeated `custom_id` or a second `url` with both lines.
     """
     (file,) = found.files
-    tally = Tally()
+    checks, tally = _checks(found, skip_invalid), Tally()
     with IdHashes() as hashes:
-        for request in _checked(file, skip_invalid, tally):
-            tally.records += 1
-            tally.models.add(request.body["model"])
-            hashes.add(request.custom_id)
+        for ids, part in _through(file, _Checking(checks)):
+            hashes.add_all(ids)
+            tally.merge(part)
         suspects = hashes.seen_twice()
     if suspects:
-        ids = (IdAt(request.custom_id, 0, file, request.line) for request in _checked(file, skip_invalid, Tally()))
-        settle(ids, suspects, tally, skip=skip_invalid)
-    if not tally.records:
-        raise SourceError("the file holds no request", path=str(file.path), next_step="write one JSON object a line")
+        settle(_ids(checks), suspects, tally, skip=skip_invalid)
     return tally.findings()
 
 
 def requests(
-    source: str | Path | Scan, skip_invalid: bool = False, findings: Findings | None = None
+    source: str | Path | Scan,
+    skip_invalid: bool = False,
+    findings: Findings | None = None,
+    key_of: KeyOf | None = None,
 ) -> Iterator[RequestLine]:
     """The requests of a Batch file in order; the whole file is validated first.
 
@@ -81,86 +84,63 @@ def requests(
         source: a path, or what `scan_requests` found.
         skip_invalid: leave out lines that are not in order, and repeated ids but the first.
         findings: what `validate_requests` gave; the file is validated when it is missing.
+        key_of: makes the key of a request of its parsed body; it goes to other processes, so it can be pickled.
     """
     found = source if isinstance(source, Scan) else scan_requests(source)
     (file,) = found.files
     findings = findings or validate_requests(found, skip_invalid=skip_invalid)
     repeats = findings.repeats.get(0, frozenset())
-    for request in _checked(file, skip_invalid, Tally()):
-        if request.line not in repeats:
-            model = request.body["model"]
-            body = raw_value(request.raw, "body") or b"{}"
-            tokens = input_tokens(request.body, encoding_for(model))
-            yield RequestLine(request.custom_id, request.url, model, body, request.line, tokens)
+    for counted in _through(file, _Counting(_checks(found, skip_invalid), repeats, key_of)):
+        for values in counted:
+            yield RequestLine(*values)
 
 
-def input_tokens(body: Mapping[str, Any], encoding: Encoding) -> int:
-    """The tokens of a body's texts: contents of messages, or inputs. Images, tools and framing are not in it."""
-    return sum(_count(body.get(field), encoding) for field in ("messages", "input", "prompt", "instructions"))
+@dataclass(frozen=True, slots=True)
+class _Checking:
+    """Checks the lines of a block: gives their ids and what was counted."""
+
+    checks: Checks
+
+    def __call__(self, block: Block) -> Iterator[tuple[list[str], Tally]]:
+        tally, ids = Tally(), []
+        for request in self.checks(block.lines(), tally):
+            ids.append(request.custom_id)
+            tally.models.add(request.body["model"])
+        tally.records = len(ids)
+        yield ids, tally
 
 
-def _count(value: Any, encoding: Encoding) -> int:
-    """A text, a token, a message, a part of a content with a text, or a list of those."""
-    if isinstance(value, str):
-        return encoding.count(value)
-    if isinstance(value, list):
-        return sum(_count(item, encoding) for item in value)
-    if isinstance(value, dict):
-        return _count(value.get("content"), encoding) + _count(value.get("text"), encoding)
-    return 1 if isinstance(value, int) else 0
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """Turns the lines of a block into the fields of `RequestLine`."""
+
+    checks: Checks
+    repeats: frozenset[int]
+    key_of: KeyOf | None
+
+    def __call__(self, block: Block) -> Iterator[Sequence[tuple[Any, ...]]]:
+        lines = self.checks(block.lines(), Tally())
+        yield [self._counted(line) for line in lines if line.line not in self.repeats]
+
+    def _counted(self, request: CheckedLine) -> tuple[Any, ...]:
+        model = request.body["model"]
+        body = raw_value(request.raw, "body") or b"{}"
+        tokens = input_tokens(request.body, encoding_for(model))
+        key = self.key_of(request.body) if self.key_of else None
+        return request.custom_id, request.url, model, body, request.line, tokens, key
 
 
-def _checked(file: SourceFile, skip_invalid: bool, tally: Tally) -> Iterator[_Line]:
-    first: _Line | None = None
+def _through(file: SourceFile, work: Callable[[Block], Iterator[T]]) -> Iterator[T]:
     with opened(file) as stream:
-        for line in numbered_lines(stream):
-            request = line if isinstance(line, BadLine) else _request(*line)
-            if isinstance(request, BadLine):
-                if not skip_invalid:
-                    raise error_at(file, request)
-                tally.skipped.add(file, request.line, request.what)
-                continue
-            first = first or request
-            if request.url != first.url:
-                what = f"two urls in one file: {first.url} in line {first.line}, {request.url} in line {request.line}"
-                fix = "write one file for each url"
-                raise SourceError(what, path=str(file.path), line=request.line, next_step=fix)
-            yield request
+        yield from in_turn(work, blocks(stream), size=file.size)
 
 
-def _request(number: int, line: bytes) -> _Line | BadLine:
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return BadLine(number, f"not JSON: {error.msg} at column {error.colno}", _MEND)
-    if not isinstance(value, dict):
-        return BadLine(number, "the line is JSON, but not an object", _MEND)
-    wrong = _wrong_envelope(value) or _wrong_body(value["url"], value["body"])
-    return (
-        BadLine(number, wrong, _MEND) if wrong else _Line(number, value["custom_id"], value["url"], value["body"], line)
-    )
+def _checks(found: Scan, skip_invalid: bool) -> Checks:
+    first = first_request(found, skip_invalid=skip_invalid)
+    return Checks(found.files[0], skip_invalid, first.url, first.line)
 
 
-def _wrong_envelope(value: Mapping[str, Any]) -> str | None:
-    identifier = value.get("custom_id")
-    if not isinstance(identifier, str) or not identifier or "\0" in identifier:
-        return "no 'custom_id', or none that is a text"
-    if str(value.get("method", "POST")).upper() != "POST":
-        return "the 'method' is not POST"
-    if not isinstance(value.get("body"), dict):
-        return "no 'body', or none that is an object"
-    url = value.get("url")
-    if not isinstance(url, str) or url.removeprefix("/v1") not in PATHS:
-        return f"the 'url' is none of {', '.join(f'/v1{path}' for path in PATHS)}"
-    return None
-
-
-def _wrong_body(url: str, body: Mapping[str, Any]) -> str | None:
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        return "the body names no 'model'"
-    if body.get("stream"):
-        return "'stream' is set: answers come whole into the output file"
-    needed = _INPUTS[url.removeprefix("/v1")]
-    if not body.get(needed) or not isinstance(body[needed], list | str):
-        return f"the body has no {needed!r}"
-    return None
+def _ids(checks: Checks) -> Iterator[IdAt]:
+    with opened(checks.file) as stream:
+        for request in checks(numbered_lines(stream), Tally()):
+            yield IdAt(request.custom_id, 0, checks.file, request.line)

@@ -1,4 +1,4 @@
-"""A process that cuts and counts: batches of documents go in by its standard input, pieces come out.
+"""A process that checks, cuts and counts: batches go in by its standard input, what is made of them comes out.
 
 It ends when its input does, so also when the process that started it is killed. Both ends are ours and the pipe is
 private, hence pickle.
@@ -10,24 +10,21 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from operator import attrgetter
-from typing import Any, BinaryIO, cast
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from corpusmill.errors import CorpusmillError, SourceError
-from corpusmill.intake.cutting import Document, pieces_of
-from corpusmill.intake.shapes import Chunking, Piece
-from corpusmill.tokens import Encoding, encoding
+
+B = TypeVar("B")
+F = TypeVar("F")
 
 # The child finds modules where this process does, whatever its folder and PYTHONPATH are.
 _START = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from corpusmill.intake.counter import serve; serve()"
 )
-_FIELDS = attrgetter(*(field.name for field in fields(Piece)))
-_PIECES_A_FRAME = 200
 # Bytes that wait in the child, so that it goes on counting while another is being read.
 _WAITING = 16 << 20
 
@@ -42,17 +39,20 @@ class _Failed:
     next_step: str
 
 
-class Counter:
-    """One such process, seen from the one that started it. Use as a context manager."""
+class Counter(Generic[B, F]):
+    """One such process, seen from the one that started it. Use as a context manager.
 
-    def __init__(self, chunking: Chunking, encoding_name: str) -> None:
+    Of each batch `work` makes frames: lists, tuples or the like, none empty unless nobody misses it.
+    """
+
+    def __init__(self, work: Callable[[B], Iterator[F]]) -> None:
         command = [sys.executable, "-P", "-c", _START]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._in, self._out = cast(BinaryIO, self._child.stdin), cast(BinaryIO, self._child.stdout)
         self._write(sys.path)
-        self._write((chunking, encoding_name))
+        self._write(work)
 
-    def __enter__(self) -> Counter:
+    def __enter__(self) -> Counter[B, F]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,17 +63,16 @@ class Counter:
         with suppress(BrokenPipeError):
             self._in.close()
 
-    def send(self, batch: Sequence[Document]) -> None:
-        """Give it documents; the pieces of the batch before must have been read to the end."""
+    def send(self, batch: B) -> None:
+        """Give it a batch; the frames of the one before must have been read to the end."""
         self._write(batch)
 
-    def pieces(self) -> Iterator[Piece]:
-        """The pieces of the batch in order. Raises the SourceError that ended it, if one did."""
+    def frames(self) -> Iterator[F]:
+        """What was made of the batch, in order. Raises the SourceError that ended it, if one did."""
         while frame := self._read():
             if isinstance(frame, _Failed):
                 raise SourceError(frame.what, path=frame.path, line=frame.line, next_step=frame.next_step)
-            for values in frame:
-                yield Piece(*values)
+            yield frame
 
     def _write(self, value: Any) -> None:
         try:
@@ -97,22 +96,21 @@ class Counter:
 
 
 def serve() -> None:
-    """What the process does: read a batch, write its pieces, until there are no more batches."""
+    """What the process does: read a batch, write its frames, until there are no more batches."""
     # Ctrl-C reaches all processes of a terminal; ours ends by its pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    chunking, name = pickle.load(source)  # noqa: S301
+    work = pickle.load(source)  # noqa: S301
     with suppress(EOFError, BrokenPipeError):
         while True:
-            batch = pickle.load(source)  # noqa: S301
-            _answer(batch, chunking, encoding(name), sink)
+            _answer(work(pickle.load(source)), sink)  # noqa: S301
 
 
-def _answer(batch: Sequence[Document], chunking: Chunking, counts: Encoding, sink: BinaryIO) -> None:
+def _answer(frames: Iterator[Any], sink: BinaryIO) -> None:
     waiting: list[bytes] = []
     held = 0
     try:
-        for frame in _frames(batch, chunking, counts):
+        for frame in filter(None, frames):
             waiting.append(pickle.dumps(frame, protocol=5))
             held += len(waiting[-1])
             if held > _WAITING:
@@ -122,15 +120,3 @@ def _answer(batch: Sequence[Document], chunking: Chunking, counts: Encoding, sin
         waiting.append(pickle.dumps(_Failed(error.what, error.path, error.line, error.next_step)))
     sink.writelines([*waiting, pickle.dumps(())])
     sink.flush()
-
-
-def _frames(batch: Sequence[Document], chunking: Chunking, counts: Encoding) -> Iterator[list[tuple[Any, ...]]]:
-    frame: list[tuple[Any, ...]] = []
-    for document in batch:
-        for piece in pieces_of(document, chunking, counts):
-            frame.append(_FIELDS(piece))
-            if len(frame) >= _PIECES_A_FRAME:
-                yield frame
-                frame = []
-    if frame:
-        yield frame

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO
 
 _BUCKETS = 64
@@ -33,10 +33,15 @@ class IdHashes:
 
     def add(self, identifier: str) -> None:
         """Note one id."""
+        self.add_all((identifier,))
+
+    def add_all(self, identifiers: Collection[str]) -> None:
+        """Note a few thousand ids at most: only then it is looked whether they still fit into memory."""
+        buckets = self._buckets
         # Python's own hash: 64 bits, keyed anew in each process, so nobody can prepare ids that collide.
-        hashed = hash(identifier)
-        self._buckets[hashed % _BUCKETS].append(hashed)
-        self._held += 1
+        for hashed in map(hash, identifiers):
+            buckets[hashed % _BUCKETS].append(hashed)
+        self._held += len(identifiers)
         if self._held >= self._in_memory:
             self._spill()
 

@@ -21,7 +21,7 @@ from corpusmill.intake.shapes import BadLine, Compression, SourceFile
 LONGEST_LINE = 64 << 20
 """Bytes in one line: more would not stay within the memory that intake promises."""
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
@@ -60,21 +60,25 @@ def unreadable(path: Path, error: OSError) -> SourceError:
     )
 
 
-def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes] | BadLine]:
-    r"""Number and bytes of each line, from 1, without its `\n` or `\r\n`; only `\n` ends a line, not U+2028.
+def numbered_lines(stream: BinaryIO, first: int = 1, blank: int | None = None) -> Iterator[tuple[int, bytes] | BadLine]:
+    r"""Number and bytes of each line, without its `\n` or `\r\n`; only `\n` ends a line, not U+2028.
 
     A blank line is reported once a record follows it; blank lines at the end of a file are nothing.
+
+    Args:
+        stream: the lines.
+        first: the number of the first of them.
+        blank: the number of a blank line that stood before them, and is not reported yet.
     """
-    blank: int | None = None
-    number = 0
+    number = first - 1
     while line := stream.readline(LONGEST_LINE + 1):
         number += 1
         if len(line) > LONGEST_LINE:
             yield too_long(number)
-            _skip_line(stream)
+            skip_line(stream)
             continue
         if number == 1:
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if not line.strip():
             blank = blank or number
             continue
@@ -96,7 +100,8 @@ def too_long(number: int) -> BadLine:
     )
 
 
-def _skip_line(stream: BinaryIO) -> None:
+def skip_line(stream: BinaryIO) -> None:
+    """Go on to the end of the line."""
     while (part := stream.readline(1 << 20)) and not part.endswith(b"\n"):
         pass
 

@@ -1,4 +1,4 @@
-"""Cut and count in two processes of our own when the sources are big, in this one when they are small.
+"""Check, cut and count in two processes of our own when the sources are big, in this one when they are small.
 
 Own processes over pipes, not `multiprocessing`: a producer may be a plain script without a main guard, which spawn
 would run again, or a task in a Celery worker, whose processes may have no children of that kind. Threads gave 1.5
@@ -11,18 +11,28 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from itertools import islice
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from corpusmill.intake.counter import Counter
 from corpusmill.intake.cutting import Document, documents, pieces_of
 from corpusmill.intake.shapes import Chunking, Findings, Piece, Reading, Scan, SourceFile
 from corpusmill.tokens import Encoding
+from corpusmill.tokens import encoding as encoding_of
 
 POOLED_FROM_BYTES = 16 << 20
 """Bytes on disk from which processes are worth the half second that they take to start."""
 
+B = TypeVar("B")
+F = TypeVar("F")
+
 _COUNTERS = 2
+_FIELDS = attrgetter(*(field.name for field in fields(Piece)))
+_PIECES_A_FRAME = 200
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 1_000
 
@@ -43,28 +53,52 @@ def pieces(
         SourceError: a file changed or vanished since the scan, or is not valid and was never validated.
     """
     found = documents(scan, reading, findings)
-    if scan.size < POOLED_FROM_BYTES or not sys.executable:
-        for document in found:
-            yield from pieces_of(document, chunking, encoding)
+    cutting = _Cutting(chunking, encoding.name)
+    for frame in in_turn(cutting, _batches(found), size=scan.size):
+        yield from (Piece(*values) for values in frame)
+
+
+def in_turn(work: Callable[[B], Iterator[F]], batches: Iterator[B], *, size: int) -> Iterator[F]:
+    """What `work` makes of each batch, in order. `size`: bytes of the sources, which say whether to start processes.
+
+    Batches, what is made of them, and the work itself then go through pipes: all of it can be pickled.
+    """
+    if size < POOLED_FROM_BYTES or not sys.executable:
+        for batch in batches:
+            yield from work(batch)
     else:
-        yield from _pooled(found, chunking, encoding)
+        yield from _pooled(work, batches)
 
 
-def _pooled(found: Iterator[Document], chunking: Chunking, encoding: Encoding) -> Iterator[Piece]:
+def _pooled(work: Callable[[B], Iterator[F]], batches: Iterator[B]) -> Iterator[F]:
     """Batches go round the counters; each gets its next one only when its last was read to the end, so no pipe jams."""
     with ExitStack() as stack:
-        counters = [stack.enter_context(Counter(chunking, encoding.name)) for _ in range(_COUNTERS)]
-        idle, busy = deque(counters), deque[Counter]()
-        for batch in _batches(found):
+        counters = [stack.enter_context(Counter(work)) for _ in range(_COUNTERS)]
+        idle, busy = deque(counters), deque[Counter[B, F]]()
+        for batch in batches:
             if not idle:
                 done = busy.popleft()
-                yield from done.pieces()
+                yield from done.frames()
                 idle.append(done)
             counter = idle.popleft()
             counter.send(batch)
             busy.append(counter)
         for counter in busy:
-            yield from counter.pieces()
+            yield from counter.frames()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutting:
+    """Cuts documents: gives the fields of their pieces, some hundred pieces at a time."""
+
+    chunking: Chunking
+    encoding: str
+
+    def __call__(self, batch: Sequence[Document]) -> Iterator[Sequence[tuple[Any, ...]]]:
+        counts = encoding_of(self.encoding)
+        found = (_FIELDS(piece) for document in batch for piece in pieces_of(document, self.chunking, counts))
+        while frame := list(islice(found, _PIECES_A_FRAME)):
+            yield frame
 
 
 def _batches(found: Iterator[Document]) -> Iterator[Sequence[Document]]:

@@ -16,6 +16,32 @@ def raw_value(line: bytes, key: str) -> bytes | None:
 
     `line` must be valid JSON: it is only skimmed here.
     """
+    last = _at_the_end(line, key)
+    return _skimmed(line, key) if last is None else last
+
+
+def _at_the_end(line: bytes, key: str) -> bytes | None:
+    """The value, if the object ends with it, as a request line usually does; None where that is not certain.
+
+    What follows a key that is there once, less one closing brace, is its value if that is JSON: had something else
+    followed the value, or were it nested deeper, it would be none. orjson finds that out in a third of the time.
+    """
+    mark = b'"%b"' % key.encode()
+    at = line.find(mark)
+    if at < 0 or line.find(mark, at + 1) >= 0 or line[at - 1 : at] == b"\\":
+        return None
+    rest = line[at + len(mark) :].strip()
+    if not (rest.startswith(b":") and rest.endswith(b"}")):
+        return None
+    value = rest[1:-1].strip()
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return value
+
+
+def _skimmed(line: bytes, key: str) -> bytes | None:
     found: bytes | None = None
     start: int | None = None
     name, at = b'""', line.index(b"{") + 1

@@ -159,7 +159,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """One line of a Batch request file. `body` is the JSON object as its bytes stood; `tokens` count its inputs."""
+    """One line of a Batch request file. `body` is the JSON object as its bytes stood; `tokens` count its inputs.
+
+    `key` is what was made of the parsed body, where a function was given for it.
+    """
 
     custom_id: str
     url: str
@@ -167,6 +170,7 @@ class RequestLine:
     body: bytes
     line: int
     tokens: int
+    key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

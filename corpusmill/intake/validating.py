@@ -27,6 +27,10 @@ class _Places:
         if len(self.first) < _NAMED:
             self.first.append(f"{file.source}:{line} ({what})")
 
+    def merge(self, other: _Places) -> None:
+        self.count += other.count
+        self.first = [*self.first, *other.first][:_NAMED]
+
     def note(self) -> str:
         more = f" and {self.count - _NAMED:,} more" if self.count > _NAMED else ""
         noun = "record" if self.count == 1 else "records"
@@ -52,6 +56,12 @@ class Tally:
     mended: _Places = field(default_factory=lambda: _Places("with bad text replaced by U+FFFD"))
     models: set[str] = field(default_factory=set)
     repeats: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    def merge(self, later: Tally) -> None:
+        """Add what was counted in a later part of the file."""
+        self.records += later.records
+        self.skipped.merge(later.skipped)
+        self.models |= later.models
 
     def findings(self) -> Findings:
         """What is reported in the end."""

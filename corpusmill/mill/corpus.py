@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from corpusmill import intake
-from corpusmill.errors import SourceError, UsageError
+from corpusmill.errors import UsageError
 from corpusmill.ledger.records import NewItem
 from corpusmill.mill import loading, specs
 from corpusmill.mill.ask import Ask
 from corpusmill.mill.placeholders import slips
 from corpusmill.settings import Settings
-from corpusmill.spec import JobSpec
+from corpusmill.spec import JobSpec, key_of_body
 
 _BATCH_PREFIX = "/v1"
 
@@ -68,13 +68,9 @@ class Corpus:
 
     def _request_spec(self) -> JobSpec:
         # The first line alone says enough; the whole file is validated before a job is made of it.
-        unchecked = self._findings or intake.Findings()
-        first = next(intake.requests(self.scan, self._reading.skip_invalid, unchecked), None)
-        if first is None:
-            path = str(self.scan.files[0].path)
-            raise SourceError("there is no request in the file", path=path, next_step="check what it holds")
+        first = intake.first_request(self.scan, skip_invalid=self._reading.skip_invalid)
         path = first.url.removeprefix(_BATCH_PREFIX)
-        return JobSpec("request", path, first.model, self._settings.endpoint(self._provider))
+        return JobSpec("request", path, first.body["model"], self._settings.endpoint(self._provider))
 
     @property
     def models(self) -> frozenset[str]:
@@ -96,8 +92,9 @@ class Corpus:
     def items(self) -> Iterator[NewItem]:
         """Every item in order, with its content key."""
         if self._ask.kind == "request":
-            lines = intake.requests(self.scan, self._reading.skip_invalid, self._findings)
-            return loading.request_items(lines, self.scan.files[0].source, self.spec)
+            key_of = partial(key_of_body, self.spec.endpoint, self.spec.path)
+            lines = intake.requests(self.scan, self._reading.skip_invalid, self._findings, key_of)
+            return loading.request_items(lines, self.scan.files[0].source)
         return loading.chunk_items(self.scan, self._ask.shape, self.spec, self._findings)
 
     def private_items(self, job_key: bytes) -> Iterator[NewItem]:

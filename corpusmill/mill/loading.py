@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-import orjson
-
 from corpusmill import intake
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import NewItem
 from corpusmill.mill.ask import Shape
-from corpusmill.spec import JobSpec, key_of_body, private_key
+from corpusmill.spec import JobSpec, private_key
 from corpusmill.tokens import encoding_for
 
 # A transaction stays short, and one batch of 10 MB records does not fill the memory.
@@ -81,13 +79,13 @@ def chunk_items(scan: intake.Scan, shape: Shape, spec: JobSpec, findings: intake
         )
 
 
-def request_items(lines: Iterable[intake.RequestLine], source: str, spec: JobSpec) -> Iterator[NewItem]:
+def request_items(lines: Iterable[intake.RequestLine], source: str) -> Iterator[NewItem]:
     """The items of a request file: one a line, its body as it stands."""
     for line in lines:
         yield NewItem(
             id=line.custom_id,
             source=source,
-            key=key_of_body(spec.endpoint, spec.path, orjson.loads(line.body)),
+            key=line.key,
             tokens=line.tokens,
             body=line.body,
             line=line.line,
