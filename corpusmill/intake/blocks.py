@@ -29,10 +29,10 @@ class Block:
         return numbered_lines(io.BytesIO(self.data), self.number, self.blank)
 
 
-def blocks(stream: BinaryIO) -> Iterator[Block]:
-    """All of a file, about `BLOCK_BYTES` at a time; blank lines at its end are nothing."""
+def blocks(stream: BinaryIO, size: int = BLOCK_BYTES) -> Iterator[Block]:
+    """All of a file, about `size` bytes at a time; blank lines at its end are nothing."""
     number, blank = 1, None
-    while data := _whole_lines(stream):
+    while data := _whole_lines(stream, size):
         count = _lines_in(data)
         sound = _without_blank_end(data, number)
         if sound:
@@ -43,9 +43,9 @@ def blocks(stream: BinaryIO) -> Iterator[Block]:
         number += count
 
 
-def _whole_lines(stream: BinaryIO) -> bytes:
+def _whole_lines(stream: BinaryIO, size: int) -> bytes:
     """The next lines; of a line that is too long to hold, as much as shows that it is."""
-    data = stream.read(BLOCK_BYTES)
+    data = stream.read(size)
     if not data or data.endswith(b"\n"):
         return data
     rest = stream.readline(LONGEST_LINE + 1)

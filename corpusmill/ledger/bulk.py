@@ -18,16 +18,19 @@ from sqlalchemy import (
     Dialect,
     LargeBinary,
     Table,
+    and_,
     any_,
     bindparam,
+    false,
+    or_,
     select,
-    tuple_,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
+KeyColumn = Column[Any] | InstrumentedAttribute[Any]
 _Adapt = Callable[[Any], Any] | None
 # SQLite takes 32,766 parameters a statement; this keeps statements small enough to be compiled once and cached.
 _LOOKED_UP = 500
@@ -97,7 +100,7 @@ def _existing(conn: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
     found: set[Key] = set()
     for start in range(0, len(keys), _LOOKED_UP):
         asked = keys[start : start + _LOOKED_UP]
-        found.update(tuple(row) for row in conn.execute(select(*columns).where(tuple_(*columns).in_(asked))))
+        found.update(tuple(row) for row in conn.execute(select(*columns).where(with_keys(columns, asked))))
     return found
 
 
@@ -164,6 +167,20 @@ def upsert(conn: Connection, model: type[DeclarativeBase]) -> postgresql.Insert 
     """An INSERT of the connection's dialect, which knows ON CONFLICT."""
     table = table_of(model)
     return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def with_keys(columns: Sequence[KeyColumn], keys: Iterable[Key]) -> ColumnElement[bool]:
+    """Condition on the one or two columns of a key that it is one of these.
+
+    Pairs go in as `a = … AND b IN (…)` for each `a`, of which there are few: for a list of pairs SQLite reads all rows.
+    """
+    if len(columns) == 1:
+        return columns[0].in_([value for (value,) in keys])
+    first, second = columns
+    seconds: dict[Any, list[Any]] = {}
+    for one, other in keys:
+        seconds.setdefault(one, []).append(other)
+    return or_(false(), *(and_(first == one, second.in_(others)) for one, others in seconds.items()))
 
 
 def among(conn: Connection, column: InstrumentedAttribute[Any], values: Collection[Any]) -> list[ColumnElement[bool]]:

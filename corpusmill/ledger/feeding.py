@@ -9,13 +9,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from corpusmill.ledger import workers
+from corpusmill.ledger.bulk import with_keys
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.jobs import RUNNABLE
-from corpusmill.ledger.models import Job, Shard
+from corpusmill.ledger.models import UNDONE, Job, Shard
 from corpusmill.ledger.records import Priority, ShardRef
+from corpusmill.ledger.shards import KEY
 
 
 def sendable(conn: Connection, queue_kind: str, priority: Priority, *, room: int) -> list[ShardRef]:
@@ -27,7 +29,7 @@ def sendable(conn: Connection, queue_kind: str, priority: Priority, *, room: int
     _take_back_lapsed(conn, jobs, now_s)
     ready = {job_id: _ready(conn, job_id, now_s, room) for job_id in jobs}
     chosen = share(_sent(conn, jobs), ready, room)
-    mark = update(Shard).where(_among(chosen), Shard.done.is_(False), Shard.sent_at.is_(None)).values(sent_at=now_s)
+    mark = update(Shard).where(_among(chosen), UNDONE, Shard.sent_at.is_(None)).values(sent_at=now_s)
     # Two feeders may have chosen the same: each publishes what it marked itself.
     marked = set(conn.execute(mark.returning(Shard.job_id, Shard.shard_no))) if chosen else set()
     return [ref for ref in chosen if (ref.job_id, ref.shard_no) in marked]
@@ -56,7 +58,7 @@ def share(sent: Mapping[int, int], ready: Mapping[int, Sequence[int]], room: int
 
 def outstanding(conn: Connection, queue_kind: str, priority: Priority, *, unclaimed: bool = False) -> int:
     """How many shards of running jobs of a queue are sent and not done; only those that no worker took, if asked."""
-    sent = (Shard.done.is_(False), Shard.sent_at.is_not(None), Shard.job_id.in_(_running(queue_kind, priority)))
+    sent = (UNDONE, Shard.sent_at.is_not(None), Shard.job_id.in_(_running(queue_kind, priority)))
     free = (Shard.owner.is_(None),) if unclaimed else ()
     return conn.execute(select(func.count()).select_from(Shard).where(*sent, *free)).scalar_one()
 
@@ -64,8 +66,9 @@ def outstanding(conn: Connection, queue_kind: str, priority: Priority, *, unclai
 def held(conn: Connection, job_id: int) -> int:
     """How many shards of a job, whatever its state, some worker holds under a lease that is not over."""
     now_s = read_clock(conn).lease_s
-    taken = (Shard.job_id == job_id, Shard.owner.is_not(None), Shard.done.is_(False), Shard.lease_until > now_s)
-    return conn.execute(select(func.count()).select_from(Shard).where(*taken)).scalar_one()
+    sent = (Shard.job_id == job_id, UNDONE, Shard.sent_at.is_not(None))
+    taken = (Shard.owner.is_not(None), Shard.lease_until > now_s)
+    return conn.execute(select(func.count()).select_from(Shard).where(*sent, *taken)).scalar_one()
 
 
 def unmark_sent(
@@ -73,7 +76,7 @@ def unmark_sent(
 ) -> int:
     """Take wake-ups for lost that were sent so long ago and never claimed; their shards can be sent again."""
     too_old = read_clock(conn).lease_s - older_than_s
-    lost = (Shard.done.is_(False), Shard.owner.is_(None), Shard.sent_at <= too_old)
+    lost = (UNDONE, Shard.owner.is_(None), Shard.sent_at <= too_old)
     jobs = Shard.job_id.in_(_running(queue_kind, priority))
     return conn.execute(update(Shard).where(*lost, jobs).values(sent_at=None)).rowcount
 
@@ -89,21 +92,21 @@ def _running(queue_kind: str | None, priority: Priority | None) -> ColumnElement
 
 def _take_back_lapsed(conn: Connection, jobs: Sequence[int], now_s: float) -> None:
     """Shards whose owner let its lease lapse are ready again; that owner may still write what it paid for."""
-    lapsed = (Shard.job_id.in_(jobs), Shard.done.is_(False), Shard.sent_at.is_not(None), Shard.lease_until <= now_s)
+    lapsed = (Shard.job_id.in_(jobs), UNDONE, Shard.sent_at.is_not(None), Shard.lease_until <= now_s)
     conn.execute(update(Shard).where(*lapsed).values(owner=None, lease_until=None, sent_at=None))
 
 
 def _ready(conn: Connection, job_id: int, now_s: float, room: int) -> Sequence[int]:
-    ready = (Shard.job_id == job_id, Shard.done.is_(False), Shard.sent_at.is_(None))
+    ready = (Shard.job_id == job_id, UNDONE, Shard.sent_at.is_(None))
     due = or_(Shard.not_before.is_(None), Shard.not_before <= now_s)
     return conn.execute(select(Shard.shard_no).where(*ready, due).order_by(Shard.shard_no).limit(room)).scalars().all()
 
 
 def _sent(conn: Connection, jobs: Sequence[int]) -> dict[int, int]:
-    sent = (Shard.job_id.in_(jobs), Shard.done.is_(False), Shard.sent_at.is_not(None))
+    sent = (Shard.job_id.in_(jobs), UNDONE, Shard.sent_at.is_not(None))
     counted = select(Shard.job_id, func.count()).where(*sent).group_by(Shard.job_id)
     return dict(conn.execute(counted).all())
 
 
 def _among(refs: Sequence[ShardRef]) -> ColumnElement[bool]:
-    return tuple_(Shard.job_id, Shard.shard_no).in_([(ref.job_id, ref.shard_no) for ref in refs])
+    return with_keys(KEY, ((ref.job_id, ref.shard_no) for ref in refs))

@@ -201,6 +201,10 @@ class Shard(Base):
     last_at: Mapped[float | None]
 
 
+UNDONE = text("NOT shards.done")
+"""A shard that still has something to do, in the words of the indexes above: `done IS false` would not use them."""
+
+
 class Answer(Base):
     """What was paid for, once a content key. This is the response cache.
 

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 
-from sqlalchemy import Connection, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
-from corpusmill.ledger.bulk import table_of
+from corpusmill.ledger.bulk import table_of, with_keys
 from corpusmill.ledger.models import Job, Shard
 from corpusmill.ledger.records import ShardRef
 
@@ -86,6 +86,7 @@ class LockedShard:
         self.reserved -= min(self.reserved, usd)
 
 
+KEY = (Shard.job_id, Shard.shard_no)
 _NAMES = [field.name for field in fields(LockedShard)]
 _CHANGING = [name for name in _NAMES if name not in ("job_id", "shard_no", "size", "goal")]
 _SAVE = (
@@ -100,7 +101,7 @@ def lock(conn: Connection, refs: Collection[ShardRef]) -> dict[ShardRef, LockedS
     if not refs:
         return {}
     columns = [table_of(Shard).c[name] for name in _NAMES]
-    wanted = tuple_(Shard.job_id, Shard.shard_no).in_(sorted((ref.job_id, ref.shard_no) for ref in refs))
+    wanted = with_keys(KEY, ((ref.job_id, ref.shard_no) for ref in refs))
     rows = conn.execute(select(*columns).where(wanted).order_by(Shard.job_id, Shard.shard_no).with_for_update())
     locked = (LockedShard(*row) for row in rows)
     return {shard.ref: shard for shard in locked}

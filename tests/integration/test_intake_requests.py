@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 
 from corpusmill.errors import SourceError
 from corpusmill.intake import requests, scan_requests, validate_requests
+from corpusmill.intake.pool import POOLED_FROM_BYTES
+from corpusmill.spec import key_of_body
 
 
 def request(number: int, **changes: Any) -> dict[str, Any]:
@@ -127,3 +132,67 @@ def test_a_folder_is_no_request_file(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", {"text": "x"})
     with pytest.raises(SourceError, match="not a Batch request file"):
         scan_requests(tmp_path)
+
+
+PADDING = "x" * 9_000
+BIG = POOLED_FROM_BYTES // len(PADDING) + 200
+
+
+def padded(number: int, **changes: Any) -> dict[str, Any]:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"hello {number}"}], "user": PADDING}
+    return request(number, body=body) | changes
+
+
+def big(file: Path, changed: dict[int, dict[str, Any] | str] | None = None) -> Path:
+    """A file that is read by several processes; some lines can be others."""
+    lines: list[dict[str, Any] | str] = [padded(number) for number in range(1, BIG + 1)]
+    for number, line in (changed or {}).items():
+        lines[number - 1] = line
+    return write(file, *lines)
+
+
+def test_a_file_that_several_processes_read_comes_out_in_order_counted_and_keyed(file: Path) -> None:
+    key_of = partial(key_of_body, "http://endpoint/v1", "/chat/completions")
+    read = list(requests(big(file), key_of=key_of))
+    assert [line.custom_id for line in read] == [f"r{number}" for number in range(1, BIG + 1)]
+    assert [line.line for line in read] == list(range(1, BIG + 1))
+    last = read[-1]
+    assert json.loads(last.body) == padded(BIG)["body"]
+    assert last.key == key_of(json.loads(last.body))
+    assert last.tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("{", "not JSON"),
+        ("", "a blank line"),
+        (
+            request(1_500, url="/v1/embeddings", body={"model": "m", "input": "x"}),
+            "/v1/chat/completions in line 1, /v1/embeddings in line 1500",
+        ),
+        (padded(7), "'r7' is there twice"),
+    ],
+)
+def test_a_wrong_line_in_the_middle_of_a_big_file_is_told_with_its_number(
+    file: Path, changed: dict[str, Any] | str, told: str
+) -> None:
+    with pytest.raises(SourceError, match=told) as caught:
+        validate_requests(scan_requests(big(file, {1_500: changed})))
+    assert caught.value.where == f"{file}:1500"
+
+
+def test_wrong_lines_of_a_big_file_are_left_out_counted_and_the_first_few_named(file: Path) -> None:
+    wrong: Iterator[int] = iter(range(100, 1_700, 200))
+    found = scan_requests(big(file, {number: "{" for number in wrong} | {1_800: padded(9)}))
+    findings = validate_requests(found, skip_invalid=True)
+    assert (findings.records, findings.skipped) == (BIG - 9, 9)
+    assert "requests.jsonl:900 (not JSON" in findings.notes[0]
+    assert findings.notes[0].endswith("and 4 more")
+    assert sum(1 for _ in requests(found, True, findings)) == BIG - 9
+
+
+def test_a_packed_file_is_read_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "requests.jsonl.gz"
+    file.write_bytes(gzip.compress(write(tmp_path / "r.jsonl", request(1), request(2)).read_bytes()))
+    assert [line.line for line in requests(file)] == [1, 2]

@@ -135,3 +135,7 @@ def test_a_value_comes_back_as_its_bytes_stood(body: object, other: object, sepa
 def test_of_a_key_that_comes_twice_the_last_counts_as_in_json() -> None:
     assert raw_value(b'{"body": 1, "a": {"body": 5}, "b\\u006fdy": [2, "}"]}', "body") == b'[2, "}"]'
     assert raw_value(b'{"a": {"body": 1}}', "body") is None
+    assert raw_value(b'{"b\\u006fdy": [1], "a": {"body": {}}}', "body") == b"[1]"
+    assert raw_value(b'{"b\\u006fdy": [1], "a\\"body": {}}', "body") == b"[1]"
+    assert raw_value(b'{"body": {}, "b\\u006fdy": [1]} ', "body") == b"[1]"
+    assert raw_value(b'{"a": "body", "body" : {"b": "}"} }\r\n', "body") == b'{"b": "}"}'
