@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from corpusmill.errors import DiskFull
 from corpusmill.ledger.records import ItemResult, Usage
 from corpusmill.llm.client import Reply
 from corpusmill.llm.errors import CallError
+from corpusmill.llm.usage import Tokens
 from workers.accounts import Bill, billed_rows, new_rows, total_usd
 from workers.admission import Ticket
 from workers.dispatch import Dispatch
-from workers.work import Reading, Work
+from workers.journal import Reply as Paid
+from workers.work import Work
+
+# Vectors by the hundred: to decode and keep them takes milliseconds, which the loop has not got.
+LARGE_BYTES = 256 << 10
 
 
 class Call:
@@ -34,7 +38,7 @@ class Call:
             DiskFull: the journal cannot note it, so it was not sent.
         """
         body = self._work.body(self._ticket.units, self._ticket.member.endpoint)
-        self._depart()
+        await self._depart()
         try:
             reply = await self._ticket.member.client.call(self._work.path, body)
         except CallError as error:
@@ -48,40 +52,52 @@ class Call:
         finally:
             self._ticket.member.under_way -= 1
             self._dispatch.metrics.returned()
-        self._read(reply)
+        await self._read(reply)
 
-    def _depart(self) -> None:
-        try:
-            self._dispatch.departs(self._attempt_id, self._rows)
-        except DiskFull:
-            self._ticket.unused()
-            raise
+    async def _depart(self) -> None:
         self._ticket.member.under_way += 1
         for shard, item in self._ticket.units:
             shard.take_off(item)
-
-    def _read(self, reply: Reply) -> None:
         try:
-            reading = self._work.read(reply.body, self._ticket.units)
+            await self._dispatch.departs(self._attempt_id, self._rows)
+        except BaseException:  # no room to note it, or cut off: no call is made
+            self._ticket.member.under_way -= 1
+            self._ticket.unused()
+            self._land()
+            raise
+
+    async def _read(self, reply: Reply) -> None:
+        try:
+            if len(reply.body) < LARGE_BYTES:
+                taken = self._taken(reply, self._dispatch.paid)
+            else:
+                taken = await self._dispatch.aside.do(self._taken, reply, self._dispatch.paid_aside)
         except CallError as error:
             error.request_id = error.request_id or reply.request_id
             self._book_failure(error, reply)
             raise
-        self._book_success(reply, reading)
+        self._book_success(reply, *taken)
 
-    def _book_success(self, reply: Reply, reading: Reading) -> None:
-        ticket, tokens = self._ticket, reading.tokens
-        rows = self._billed(Bill(reading.model, reading.tier, tokens, reply.request_id, reply.latency_s))
+    def _taken(self, reply: Reply, paid: Callable[[Paid], None]) -> tuple[Tokens, Decimal]:
+        """Validate a reply and have it kept; returns what it is billed. Touches nothing of the loop's."""
+        units = self._ticket.units
+        reading = self._work.read(reply.body, units)
+        rows = self._billed(Bill(reading.model, reading.tier, reading.tokens, reply.request_id, reply.latency_s))
         results = [
             ItemResult(
                 ref=shard.ref, item_no=item.item_no, key=item.key, attempts=self._number, request_id=reply.request_id
             )
-            for shard, item in ticket.units
+            for shard, item in units
         ]
-        self._dispatch.paid(self._attempt_id, rows, reading.answers, results)
+        paid(Paid(self._attempt_id, reading.answers, results, rows))
+        return reading.tokens, total_usd(rows)
+
+    def _book_success(self, reply: Reply, tokens: Tokens, usd: Decimal) -> None:
+        ticket = self._ticket
+        self._dispatch.metrics.succeeded += len(ticket.units)
         ticket.door.gate.settle(ticket.grant, reply.headers, tokens.prompt + tokens.completion)
         ticket.returned("answered", reply.latency_s)
-        ticket.settle_money(total_usd(rows))
+        ticket.settle_money(usd)
         ticket.member.served()
         for shard, item in ticket.units:
             shard.job.saw_output(tokens.completion)
@@ -104,7 +120,7 @@ class Call:
         if error.outcome == "paid" and error.billed is not None:
             billed, latency_s = error.billed, reply.latency_s if reply else None
             rows = self._billed(Bill(billed.model, billed.tier, billed.tokens, error.request_id, latency_s))
-            self._dispatch.paid(self._attempt_id, rows)
+            self._dispatch.paid(Paid(self._attempt_id, (), (), rows))
             return total_usd(rows)
         self._dispatch.unknown(self._attempt_id, self._rows)
         return total_usd(self._rows)

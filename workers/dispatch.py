@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from corpusmill.ledger.records import Answer, Batch, ItemResult, ShardRef, Usage
+from corpusmill.ledger.records import Batch, ItemResult, ShardRef, Usage
 from corpusmill.llm.errors import CallError
 from corpusmill.settings import Retry
+from workers.aside import Aside
 from workers.held import Unit
-from workers.journal import Journal
+from workers.journal import Journal, Reply, Sent
 from workers.metrics import Metrics
+from workers.turn import Turn, keep
 from workers.writer import Writer
 
 if TYPE_CHECKING:
@@ -30,10 +32,13 @@ class Dispatch:
         self.window = asyncio.Semaphore(window)
         self.retry, self.metrics = retry, metrics
         self.breaker: Breaker
+        self.aside = Aside()
         self._journal, self._writer = journal, writer
+        self._turn = Turn(journal, writer)
 
     def close(self, timeout_s: float) -> None:
         """Write what there is, and let go of the journal; what could not be written is adopted from it. Blocks."""
+        self.aside.close()
         if not self._writer.close(timeout_s):
             log.warning("not everything is written; the journal keeps it")
         self._journal.close()
@@ -48,13 +53,17 @@ class Dispatch:
         while not self.is_clear:  # noqa: ASYNC110  # told by another thread
             await asyncio.sleep(CLEAR_POLL_S)
 
-    def departs(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
+    def flush(self) -> None:
+        """Hand over what this turn of the loop has gathered: what is submitted to the writer next comes after it."""
+        self._turn.flush()
+
+    async def departs(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
         """Note in the journal that a call begins.
 
         Raises:
             DiskFull: it cannot be noted, so the call must not be made.
         """
-        self._journal.sent(attempt_id, estimates)
+        await self._turn.departs(Sent(attempt_id, estimates))
         self.metrics.departed()
 
     def unpaid(self, attempt_id: bytes, ref: ShardRef) -> None:
@@ -66,17 +75,13 @@ class Dispatch:
         """Nobody knows whether the call is billed: its estimates stand."""
         self._writer.submit(Batch(usage=estimates), attempts=(attempt_id,))
 
-    def paid(
-        self,
-        attempt_id: bytes,
-        usage: Sequence[Usage],
-        answers: Sequence[Answer] = (),
-        results: Sequence[ItemResult] = (),
-    ) -> None:
-        """A reply that is billed: into the journal at once, into the ledger with the next commit."""
-        self._journal.reply(attempt_id, answers, results, usage)
-        self._writer.submit(Batch(answers=answers, results=results, usage=usage), attempts=(attempt_id,))
-        self.metrics.succeeded += len(results)
+    def paid(self, reply: Reply) -> None:
+        """A reply that is billed: into the journal and on its way to the ledger before the turn ends."""
+        self._turn.paid(reply)
+
+    def paid_aside(self, reply: Reply) -> None:
+        """The same at once, from any thread: a large reply would hold the turn up."""
+        keep(self._journal, self._writer, [reply])
 
     def fail(self, units: Iterable[Unit], error: CallError) -> None:
         """Write that these items failed, and why: the class and a redacted line."""

@@ -18,6 +18,8 @@ class Metrics:
     succeeded: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    loop_held_up: int = 0
+    longest_hold_up_ms: float = 0.0
 
     def departed(self) -> None:
         """A call has begun."""
@@ -29,6 +31,11 @@ class Metrics:
         """A call is over."""
         self.in_flight -= 1
 
+    def held_up(self, seconds: float) -> None:
+        """The loop stood still for so long."""
+        self.loop_held_up += 1
+        self.longest_hold_up_ms = max(self.longest_hold_up_ms, round(seconds * 1000, 1))
+
     def as_json(self) -> dict[str, Any]:
         """By name."""
         return {
@@ -39,4 +46,6 @@ class Metrics:
             "succeeded": self.succeeded,
             "failed": dict(self.failed),
             "calls_failed": dict(self.refused),
+            "loop_held_up": self.loop_held_up,
+            "longest_hold_up_ms": self.longest_hold_up_ms,
         }

@@ -29,6 +29,7 @@ from workers.ledger_thread import LedgerThread
 from workers.metrics import Metrics
 from workers.routes import Routes
 from workers.shard import ShardReport, ShardRunner
+from workers.watchdog import Watchdog
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,9 @@ async def open_runtime(settings: Settings, *, slots: int = SLOTS) -> AsyncIterat
         stack.callback(_current.clear)
         runtime.writer.start()
         stack.push_async_callback(_close, runtime)
+        watchdog = Watchdog(runtime.dispatch.metrics)
+        watchdog.start()
+        stack.callback(watchdog.stop)
         loops = upkeep.start(runtime)
         stack.callback(lambda: [task.cancel() for task in loops])
         yield runtime
@@ -192,6 +196,7 @@ async def _close(runtime: Runtime) -> None:
     if not runtime.runner.draining:
         runtime.drain()
     await runtime.drained()
+    runtime.dispatch.flush()
     await asyncio.to_thread(runtime.dispatch.close, WRITE_S)
     if runtime.writer.trouble is None:
         # Maybe the last process here for long: what those that were killed leave unbooked would stay so.

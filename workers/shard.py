@@ -179,6 +179,7 @@ class ShardRunner:
         waiting = claimed.awaited
         await shard.idle()
         while waiting and shard.halted is None:
+            self._dispatch.flush()
             await asyncio.wrap_future(self._writer.flush())
             report = await self._ask(self._ledger.awaited, shard.ref, shard.fence)
             shard.counts["cached"] += report.settled
@@ -205,6 +206,7 @@ class ShardRunner:
     async def _committed(self, batch: Batch) -> CommitReport:
         loop = asyncio.get_running_loop()
         told: asyncio.Future[CommitReport] = loop.create_future()
+        self._dispatch.flush()
         self._writer.submit(batch, then=lambda report: _tell(loop, told, report))
         return await told
 

@@ -16,7 +16,7 @@ import pytest
 
 from corpusmill.errors import DiskFull
 from corpusmill.ledger.records import Answer, Batch, ItemResult, ShardRef, Usage
-from workers.journal import Journal, adopt
+from workers.journal import Journal, Reply, Sent, adopt
 
 REPOSITORY = Path(__file__).parents[2]
 REF = ShardRef(1, 0)
@@ -41,13 +41,13 @@ def results(attempt_id: bytes) -> list[ItemResult]:
 def send(journal: Journal) -> bytes:
     """A call that begins."""
     attempt_id = attempt()
-    journal.sent(attempt_id, usage(attempt_id, "unknown"))
+    journal.sent(Sent(attempt_id, usage(attempt_id, "unknown")))
     return attempt_id
 
 
 def receive(journal: Journal, attempt_id: bytes, size: int = 10) -> bytes:
     """Its reply."""
-    journal.reply(attempt_id, answers(attempt_id, size), results(attempt_id), usage(attempt_id))
+    journal.reply(Reply(attempt_id, answers(attempt_id, size), results(attempt_id), usage(attempt_id)))
     return attempt_id
 
 

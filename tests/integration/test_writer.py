@@ -18,7 +18,7 @@ from corpusmill.errors import Unavailable
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, JobView, ShardRef
 from tests.fixtures import jobs
-from workers.journal import Journal, adopt
+from workers.journal import Journal, Reply, Sent, adopt
 from workers.writer import Writer
 
 Reports = list[CommitReport]
@@ -112,8 +112,8 @@ def test_the_journal_forgets_what_is_written_and_keeps_what_is_not(ledger: Ledge
         batch = jobs.paid(claimed)
         written, unwritten = os.urandom(16), os.urandom(16)
         for attempt_id in (written, unwritten):
-            journal.sent(attempt_id, [])
-            journal.reply(attempt_id, batch.answers, batch.results, batch.usage)
+            journal.sent(Sent(attempt_id, []))
+            journal.reply(Reply(attempt_id, batch.answers, batch.results, batch.usage))
         writer.submit(batch, attempts=[written])
         writer.flush().result(10)
     assert sum(1 for _ in adopt(tmp_path / "journal")) == 1
@@ -173,7 +173,7 @@ def test_what_the_ledger_refuses_stops_the_senders_and_the_rest_is_written(ledge
         job, claimed = held(ledger, writer)
         refused = replace(jobs.reply(b"r" * 32), model=None)  # type: ignore[arg-type]
         attempt_id = os.urandom(16)
-        journal.reply(attempt_id, [refused], [], [])
+        journal.reply(Reply(attempt_id, [refused], [], []))
         writer.submit(Batch(answers=[refused]), attempts=[attempt_id])
         writer.submit(jobs.paid(claimed))
         until(lambda: ledger.counts(job.id).succeeded == 3)
@@ -239,7 +239,7 @@ def test_what_could_not_be_written_in_time_is_left_to_the_journal(
         batch = jobs.paid(claimed)
         attempt_id = os.urandom(16)
         with away(postgres_server, postgres_url):
-            journal.reply(attempt_id, batch.answers, batch.results, batch.usage)
+            journal.reply(Reply(attempt_id, batch.answers, batch.results, batch.usage))
             writer.submit(batch, attempts=[attempt_id])
             assert not writer.close(0.5)
             journal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,41 @@ def test_lists_of_numbers_are_read_where_base64_is_not_spoken() -> None:
     made = vectors(3, 4)
     data = [{"index": i, "embedding": made[i].tolist()} for i in (2, 0, 1)]
     assert np.allclose(embed.parse(reply(data), 3, None).vectors, made)
+
+
+def test_base64_is_read_however_the_reply_is_laid_out() -> None:
+    made = vectors(3, 400)
+    data: dict[str, Any] = {"data": rows(made), "model": "m", "usage": USAGE}
+    compact = orjson.dumps(data)
+    layouts = [
+        json.dumps(data, indent=2).encode(),  # as OpenAI writes it
+        compact.replace(b"/", b"\\/"),  # as PHP does
+        orjson.dumps({**data, "data": [{**row, "embedding": broken(row["embedding"])} for row in data["data"]]}),
+        orjson.dumps({**data, "data": [{**row, "text": '"embedding":"'} for row in data["data"]]}),
+        orjson.dumps({**data, "first": {"embedding": "AAAA"}}),
+        compact.replace(b'"embedding"', b'"\\u0065mbedding"'),
+    ]
+    for body in layouts:
+        assert np.array_equal(embed.parse(body, 3, 400).vectors, made), body[:80]
+
+
+def broken(text: str) -> str:
+    return "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.data())
+def test_a_reply_cut_or_changed_anywhere_is_read_as_it_was_or_refused(data: st.DataObject) -> None:
+    body = bytearray(reply(rows(GOOD)))
+    at = data.draw(st.integers(0, len(body) - 1))
+    body[at] = data.draw(st.integers(0, 255))
+    del body[data.draw(st.integers(at + 1, len(body))) :]
+    try:
+        found = embed.parse(bytes(body), 3, None)
+    except CallError as error:
+        assert error.failure_class == "bad_reply"
+    else:
+        assert found.vectors.shape == GOOD.shape
 
 
 def test_without_any_index_the_order_of_the_reply_counts() -> None:

@@ -9,6 +9,7 @@ the disk, because SQL has it within the next fifth of a second: a power cut may 
 """
 
 from workers.journal.adoption import adopt
+from workers.journal.entries import Reply, Sent
 from workers.journal.journal import Journal
 
-__all__ = ["Journal", "adopt"]
+__all__ = ["Journal", "Reply", "Sent", "adopt"]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 from corpusmill.errors import DiskFull
-from corpusmill.ledger.records import Answer, ItemResult, Usage
 from workers.journal import folders
 from workers.journal.entries import Done, Reply, Sent, Void, encoded
 from workers.journal.frames import frame
@@ -62,44 +61,46 @@ class Journal:
         except OSError as error:
             raise _cannot_write(error, parent) from error
 
-    def sent(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
-        """Note that a call is about to be made.
+    def sent(self, *calls: Sent) -> None:
+        """Note that calls are about to be made, all of them or none.
 
-        Args:
-            attempt_id: 16 bytes, never used before.
-            estimates: a usage row of outcome `unknown` for each job, written should no reply come.
+        The id of an attempt is 16 bytes, never used before; its estimates are a usage row of outcome `unknown` for
+        each job, written should no reply come.
 
         Raises:
-            DiskFull: it cannot be noted, or a reply might not be: do not make the call.
+            DiskFull: they cannot be noted, or their replies might not be: do not make them.
         """
+        frames = [frame(encoded(call)) for call in calls]
         with self._mutex:
             self._check_room()
-            data = frame(encoded(Sent(attempt_id, estimates)))
-            self._append(data)
-            self._attempts[attempt_id] = _Attempt(self._number, data)
-            self._kept[self._number] += 1
+            self._append(*frames)
+            for call, data in zip(calls, frames, strict=True):
+                self._attempts[call.attempt_id] = _Attempt(self._number, data)
+            self._kept[self._number] += len(calls)
 
-    def reply(
-        self, attempt_id: bytes, answers: Sequence[Answer], results: Sequence[ItemResult], usage: Sequence[Usage]
-    ) -> None:
-        """Save a paid reply before anything else is done with it.
+    def reply(self, *replies: Reply) -> None:
+        """Save paid replies before anything else is done with them.
 
-        It raises nothing, for the reply has to reach the writer in any case: on a full disk it is logged that only
-        this process has the reply, and the next call is not noted, so not made.
+        It raises nothing, for a reply has to reach the writer in any case: on a full disk it is logged that only
+        this process has it, and the next call is not noted, so not made.
         """
-        data = frame(encoded(Reply(attempt_id, answers, results, usage)))
+        frames = [frame(encoded(reply)) for reply in replies]
         with self._mutex:
             try:
-                self._append(data)
+                self._append(*frames)
             except DiskFull as error:
-                log.error("a paid reply is not in the journal: %s", error.what)
+                log.error("paid replies are not in the journal replies=%d: %s", len(replies), error.what)
                 self._room_seen_at = float("-inf")
-            attempt = self._attempts.get(attempt_id)
-            if attempt is None:
-                self._attempts[attempt_id] = _Attempt(self._number, None)
-                self._kept[self._number] += 1
-            else:
-                attempt.sent = None
+            for reply in replies:
+                self._note_replied(reply.attempt_id)
+
+    def _note_replied(self, attempt_id: bytes) -> None:
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None:
+            self._attempts[attempt_id] = _Attempt(self._number, None)
+            self._kept[self._number] += 1
+        else:
+            attempt.sent = None
 
     def void(self, attempt_id: bytes) -> None:
         """Note that a call was not paid for."""
@@ -138,17 +139,17 @@ class Journal:
         path = self.folder / folders.SEGMENT.format(self._number)
         self._fd, self._size = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600), 0
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, *frames: bytes) -> None:
         try:
             if self._size >= self._segment_bytes:
                 self._begin_segment()
                 self._drop_segments()
-            self._write(data)
+            self._write(frames[0] if len(frames) == 1 else b"".join(frames))
         except OSError as error:
             raise _cannot_write(error, self.folder) from error
 
     def _write(self, data: bytes) -> None:
-        """Write one frame whole, or nothing of it."""
+        """Write whole frames, or nothing of them."""
         try:
             written = os.write(self._fd, data)
             while written < len(data):
