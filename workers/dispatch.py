@@ -31,6 +31,7 @@ class Dispatch:
     def __init__(self, *, window: int, retry: Retry, journal: Journal, writer: Writer, metrics: Metrics) -> None:
         self.window = asyncio.Semaphore(window)
         self.retry, self.metrics = retry, metrics
+        self.claiming = 0  # shards whose items may be here in a moment
         self.breaker: Breaker
         self.aside = Aside()
         self._journal, self._writer = journal, writer

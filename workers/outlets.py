@@ -6,21 +6,19 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from corpusmill.llm.packs import MAX_INPUTS, MAX_TOKENS, Packer
+from corpusmill.llm.packs import MAX_INPUTS, MAX_TEXT_TOKENS, MAX_TOKENS, Packer
 from workers.delivery import Delivery
 from workers.dispatch import Dispatch
 from workers.held import Unit
 from workers.stream import Stream
 from workers.work import Work
 
-# A pack that is not full waits so long for more texts: little while nothing else is under way, longer while
-# something is, since a shard that ends leaves room for another's beginning.
-LINGER_S = 0.05
-BUSY_LINGER_S = 0.5
+# Texts that fill no pack wait so long for others: a moment, and on while a shard is being claimed that may bring some.
+LINGER_S = 0.005
+LONGEST_LINGER_S = 0.5
 # Where a token limit is set, a pack takes a tenth of a minute's at most: a larger one would come in jerks, or never.
 # Not less than the longest text, though.
 PACKS_A_MINUTE = 10
-LONGEST_TEXT = 8_192
 
 
 class Outlet(Protocol):
@@ -43,25 +41,42 @@ class Singly:
 
 
 class InPacks:
-    """Requests of many texts each, filled across the shards and jobs of a stream."""
+    """Requests of many texts each: of one shard as far as they are full, what is left over across shards and jobs."""
 
     def __init__(self, dispatch: Dispatch, stream: Stream, work: Work, *, tpm: int | None) -> None:
         self._dispatch, self._stream, self._work = dispatch, stream, work
-        self._packer: Packer[Unit] = Packer(MAX_INPUTS, pack_tokens(tpm))
+        self._max_tokens = pack_tokens(tpm)
+        self._tails: Packer[Unit] = self._packer()
         self._lingering: asyncio.TimerHandle | None = None
+        self._linger_until = 0.0
 
     def send(self, units: Sequence[Unit]) -> None:
-        """Pack them; a pack goes as soon as it is full, the last one after a short while."""
+        """Pack them; full packs go at once, the rest after a short while."""
+        own = self._packer()
         for unit in units:
-            self._deliver(self._packer.add(unit, unit.item.tokens))
+            self._deliver(own.add(unit, unit.item.tokens))
+        if own.nearly_full:
+            self._deliver(own.take())
+        for unit in own.take():
+            self._deliver(self._tails.add(unit, unit.item.tokens))
+        self._linger()
+
+    def _packer(self) -> Packer[Unit]:
+        return Packer(MAX_INPUTS, self._max_tokens)
+
+    def _linger(self) -> None:
         self._note_waiting()
         if self._lingering is not None:
             self._lingering.cancel()
-        linger_s = BUSY_LINGER_S if self._stream.deliveries else LINGER_S
-        self._lingering = asyncio.get_running_loop().call_later(linger_s, self._flush)
+        loop = asyncio.get_running_loop()
+        self._linger_until = loop.time() + LONGEST_LINGER_S
+        self._lingering = loop.call_later(LINGER_S, self._flush, loop)
 
-    def _flush(self) -> None:
-        self._deliver(self._packer.take())
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._dispatch.claiming and len(self._tails) and loop.time() < self._linger_until:
+            self._lingering = loop.call_later(LINGER_S, self._flush, loop)
+            return
+        self._deliver(self._tails.take())
         self._note_waiting()
 
     def _deliver(self, units: Sequence[Unit]) -> None:
@@ -70,9 +85,9 @@ class InPacks:
             Delivery(self._dispatch, self._stream, self._work, wanted)
 
     def _note_waiting(self) -> None:
-        self._stream.waiting_to_be_packed = len(self._packer)
+        self._stream.waiting_to_be_packed = len(self._tails)
 
 
 def pack_tokens(tpm: int | None) -> int:
     """The most tokens of a pack under a limit a minute; None or 0: none is set."""
-    return min(MAX_TOKENS, max(LONGEST_TEXT, tpm // PACKS_A_MINUTE)) if tpm else MAX_TOKENS
+    return min(MAX_TOKENS, max(MAX_TEXT_TOKENS, tpm // PACKS_A_MINUTE)) if tpm else MAX_TOKENS

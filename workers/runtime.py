@@ -123,6 +123,7 @@ async def open_runtime(settings: Settings, *, slots: int = SLOTS) -> AsyncIterat
         stack.callback(thread.close)
         limiter = await stack.enter_async_context(Limiter(settings.redis_url, _first_use(ledger, thread)))
         clients = await stack.enter_async_context(ClientPool(settings.window))
+        await clients.load_trust()
         runtime = _assembled(settings, slots, ledger, thread)
         runtime.runner.routes = Routes(
             runtime.dispatch, clients, limiter, salt=ledger.salt(), turns=max(1, settings.window // (2 * slots))
@@ -198,6 +199,7 @@ async def _close(runtime: Runtime) -> None:
     await runtime.drained()
     runtime.dispatch.flush()
     await asyncio.to_thread(runtime.dispatch.close, WRITE_S)
+    upkeep.tell("in all", runtime.dispatch.metrics)
     if runtime.writer.trouble is None:
         # Maybe the last process here for long: what those that were killed leave unbooked would stay so.
         await upkeep.quietly(lambda: upkeep.adopt_orphans(runtime))

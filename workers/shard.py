@@ -93,15 +93,22 @@ class ShardRunner:
         await self._dispatch.clear()
         if self.draining or ref in self.held:
             return ShardReport(ref, "dropped")
-        claimed = await self._ask(
-            self._ledger.claim, ref, worker_id=self._worker_id, lease_s=self._lease_s, holds=self._keyring.holds()
-        )
+        claimed = await self._claimed(ref)
         if claimed is None:
             return ShardReport(ref, "dropped")
         self._dispatch.metrics.shards += 1
         if not claimed.items and not claimed.awaited:
             return ShardReport(ref, "done")
         return await self._run_claimed(claimed)
+
+    async def _claimed(self, ref: ShardRef) -> ClaimedShard | None:
+        self._dispatch.claiming += 1
+        try:
+            return await self._ask(
+                self._ledger.claim, ref, worker_id=self._worker_id, lease_s=self._lease_s, holds=self._keyring.holds()
+            )
+        finally:
+            self._dispatch.claiming -= 1
 
     def drain(self) -> None:
         """Claim nothing more and send nothing more; what is under way lands."""

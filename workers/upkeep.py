@@ -109,7 +109,12 @@ class Teller:
         counts = self._metrics.as_json()
         if counts != self._told:
             self._told = counts
-            log.info("so far %s", " ".join(f"{name}={value}" for name, value in counts.items()))
+            tell("so far", self._metrics)
+
+
+def tell(when: str, metrics: Metrics) -> None:
+    """Log the counters."""
+    log.info("%s %s", when, " ".join(f"{name}={value}" for name, value in metrics.as_json().items()))
 
 
 def boot_id() -> str:

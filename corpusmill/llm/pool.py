@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 import httpx2
-from openai import AsyncOpenAI
 
 from corpusmill.endpoint import Endpoint
 from corpusmill.llm.blueprint import Blueprint
@@ -25,7 +24,7 @@ class ClientPool:
 
     def __init__(self, window: int = 1000) -> None:
         self._window = window
-        self._clients: dict[Endpoint | AsyncOpenAI, Client] = {}
+        self._clients: dict[Endpoint, Client] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tls: ssl.SSLContext | None = None
 
@@ -45,28 +44,23 @@ class ClientPool:
         """The client of `endpoint`, made at its first use."""
         client = self._clients.get(endpoint)
         if client is None:
-            client = self._made(
-                Blueprint.of(endpoint), endpoint.base_url, timeout_s=endpoint.timeout_s, proxy=endpoint.proxy
-            )
-            self._clients[endpoint] = client
+            client = self._clients[endpoint] = self._made(endpoint)
         return client
 
-    def client_of(self, sdk: AsyncOpenAI, *, timeout_s: float, proxy: str | None = None) -> Client:
-        """The client of an SDK instance that somebody else configured.
-
-        Its key callables and Azure tokens are asked anew for every call.
-        """
-        client = self._clients.get(sdk)
-        if client is None:
-            client = self._made(Blueprint(sdk, fixed=False), str(sdk.base_url), timeout_s=timeout_s, proxy=proxy)
-            self._clients[sdk] = client
-        return client
-
-    def _made(self, blueprint: Blueprint, base_url: str, *, timeout_s: float, proxy: str | None) -> Client:
+    def _made(self, endpoint: Endpoint) -> Client:
         if self._loop is not asyncio.get_running_loop():
             raise RuntimeError("a client pool is used in the event loop that opened it, while it is open")
-        session = new_session(window=self._window, tls=self._trust() if base_url.startswith("https") else None)
-        return Client(blueprint, session, timeout_s=timeout_s, proxy=proxy_for(base_url, proxy))
+        tls = self._trust() if endpoint.base_url.startswith("https") else None
+        return Client(
+            Blueprint.of(endpoint),
+            new_session(window=self._window, tls=tls),
+            timeout_s=endpoint.timeout_s,
+            proxy=proxy_for(endpoint.base_url, endpoint.proxy),
+        )
+
+    async def load_trust(self) -> None:
+        """Read the certificates now and in a thread, rather than in the loop before the first call."""
+        self._tls = await asyncio.to_thread(httpx2.create_ssl_context)
 
     def _trust(self) -> ssl.SSLContext:
         """The SDK's own idea of whom to trust (certifi, SSL_CERT_FILE), made once: it takes tens of milliseconds."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
 
+import httpx2
 import openai
 import orjson
 import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from corpusmill.endpoint import Endpoint
+from corpusmill.llm.blueprint import Blueprint
+from corpusmill.llm.client import Client, new_session
 from corpusmill.llm.errors import CallError
 from corpusmill.llm.pool import ClientPool
-from corpusmill.simulator.errors import ERROR_KINDS
+from corpusmill.simulator.errors import ERROR_KINDS, HTML, refusal
 from tests.fixtures.simulator import StartSimulator
-from tests.fixtures.wire import Seen, replying, wire
+from tests.fixtures.wire import Respond, Seen, replying, wire
 
 CHAT: dict[str, Any] = {
     "model": "gpt-6-luna",
@@ -131,45 +136,79 @@ async def test_organisation_project_and_custom_headers_come_from_the_environment
     assert list(sent.values()) == ["org-1", "proj-1", "search", "1"]
 
 
-async def test_an_sdk_instance_of_ones_own_keeps_its_query_headers_and_rotating_key() -> None:
+async def test_a_query_in_the_base_url_goes_with_every_call() -> None:
+    async with wire(replying(body=CHAT_REPLY)) as server, ClientPool() as pool:
+        url = f"{server.url}?tenant=a%20b&region=eu"
+        await pool.client(Endpoint("x", url, "sk-test")).call("/chat/completions", orjson.dumps(CHAT))
+        async with AsyncOpenAI(base_url=url, api_key="sk-test", timeout=300.0) as sdk:
+            await chat(sdk)
+        ours, theirs = server.seen
+    assert compared(ours) == compared(theirs)
+
+
+@asynccontextmanager
+async def client_of(sdk: AsyncOpenAI) -> AsyncIterator[Client]:
+    """Our client of an SDK instance that somebody configured."""
+    client = Client(Blueprint(sdk, fixed=False), new_session(window=4, tls=None), timeout_s=5)
+    async with sdk:
+        yield client
+        await client.close()
+
+
+async def test_query_defaults_custom_headers_and_a_callable_key_are_the_sdks_in_every_call() -> None:
     keys = iter(["first", "second", "third"])
 
     async def rotating() -> str:
         return next(keys)
 
-    async with wire(replying(body=CHAT_REPLY)) as server, ClientPool() as pool:
+    async with wire(replying(body=CHAT_REPLY)) as server:
         sdk = AsyncOpenAI(
             base_url=server.url, api_key=rotating, default_query={"tenant": "a b"}, default_headers={"X-Mine": "1"}
         )
-        async with sdk:
-            client = pool.client_of(sdk, timeout_s=5)
+        async with client_of(sdk) as client:
             await client.call("/chat/completions", orjson.dumps(CHAT))
             await client.call("/chat/completions", orjson.dumps(CHAT))
             await chat(sdk)
-        assert [seen.headers["authorization"] for seen in server.seen] == [
-            "Bearer first",
-            "Bearer second",
-            "Bearer third",
-        ]
-        assert {seen.line for seen in server.seen} == {server.seen[2].line}
+        tokens = [seen.headers.pop("authorization") for seen in server.seen]
+        assert tokens == ["Bearer first", "Bearer second", "Bearer third"]
+        assert compared(server.seen[0]) == compared(server.seen[1]) == compared(server.seen[2])
         assert "?tenant=a+b" in server.seen[0].line or "?tenant=a%20b" in server.seen[0].line
+        assert server.seen[0].headers["x-mine"] == "1"
 
 
 async def test_an_azure_token_is_asked_for_with_every_call() -> None:
-    tokens = iter(["first", "second"])
+    tokens = iter(["first", "second", "third"])
 
-    async with wire(replying(body=CHAT_REPLY)) as server, ClientPool() as pool:
+    async with wire(replying(body=CHAT_REPLY)) as server:
         sdk = AsyncAzureOpenAI(
             azure_endpoint=server.url.removesuffix("/v1"),
             api_version="2026-05-01",
             azure_ad_token_provider=lambda: next(tokens),
         )
-        async with sdk:
-            client = pool.client_of(sdk, timeout_s=5)
+        async with client_of(sdk) as client:
             await client.call("/chat/completions", orjson.dumps(CHAT))
             await client.call("/chat/completions", orjson.dumps(CHAT))
-        assert [seen.headers["authorization"] for seen in server.seen] == ["Bearer first", "Bearer second"]
+            await chat(sdk)
+        seen_tokens = [seen.headers.pop("authorization") for seen in server.seen]
+        assert seen_tokens == ["Bearer first", "Bearer second", "Bearer third"]
         assert all("api-key" not in seen.headers for seen in server.seen)
+        assert compared(server.seen[0]) == compared(server.seen[1]) == compared(server.seen[2])
+
+
+async def test_through_a_proxy_goes_what_the_sdk_sends_through_it() -> None:
+    async with wire(replying(body=CHAT_REPLY)) as proxy, ClientPool() as pool:
+        url, via = "http://api.example/v1", f"http://user:hunter2@127.0.0.1:{proxy.port}"
+        await pool.client(Endpoint("x", url, "sk-test", proxy=via)).call("/chat/completions", orjson.dumps(CHAT))
+        http = httpx2.AsyncClient(proxy=via)
+        async with AsyncOpenAI(base_url=url, api_key="sk-test", timeout=300.0, http_client=http) as sdk:
+            await chat(sdk)
+        ours, theirs = proxy.seen
+    # Which connection to keep is between each transport and the proxy.
+    for seen in (ours, theirs):
+        seen.headers.pop("proxy-connection", None)
+        seen.headers.pop("connection", None)
+    assert compared(ours) == compared(theirs)
+    assert ours.headers["proxy-authorization"].startswith("Basic ")
 
 
 async def test_an_endpoint_without_a_key_gets_none_not_even_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,3 +286,67 @@ async def test_every_error_is_the_sdks_exception_and_the_failure_that_the_table_
             assert key not in f"{error} {error!r}"
             found[kind] = (error.failure_class, error.action, error.outcome)
     assert found == EXPECTED
+
+
+def refusing(kind: str) -> Respond:
+    """A server that refuses in this way."""
+    if kind == "bad_gateway":
+        return replying(502, HTML, content_type="text/html")
+    refused = refusal(ERROR_KINDS[kind], model="gpt-6-luna", text="canary", wait="60ms", key="sk-t***test")
+    return replying(refused.status, refused.body, retry_after="1", x_request_id="req-1")
+
+
+async def reset(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def cut_off(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{")
+    await writer.drain()
+    writer.close()
+
+
+async def silent(_writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(5)
+
+
+ANSWERS: dict[str, Respond] = {
+    **{kind: refusing(kind) for kind in ERROR_KINDS},
+    "redirect": replying(307, location="http://127.0.0.1:1/elsewhere"),
+    "connection reset": reset,
+    "body cut off": cut_off,
+    "no answer in time": silent,
+}
+
+
+@pytest.mark.parametrize("deployed", ["openai", "azure"])
+@pytest.mark.parametrize("answer", ANSWERS)
+async def test_whatever_the_answer_request_and_exception_are_the_sdks(
+    answer: str, deployed: Literal["openai", "azure"]
+) -> None:
+    timeout_s = 0.3 if answer == "no answer in time" else 300.0
+    asked: dict[str, Any] = {"api_key": "sk-test", "timeout": timeout_s, "max_retries": 0}
+    async with wire(ANSWERS[answer]) as server, ClientPool() as pool:
+        http = httpx2.AsyncClient(follow_redirects=False)
+        if deployed == "azure":
+            url = server.url.removesuffix("/v1")
+            endpoint = Endpoint("x", url, "sk-test", kind="azure", api_version="v", timeout_s=timeout_s)
+            sdk: AsyncOpenAI = AsyncAzureOpenAI(azure_endpoint=url, api_version="v", http_client=http, **asked)
+        else:
+            endpoint = Endpoint("x", server.url, "sk-test", timeout_s=timeout_s)
+            sdk = AsyncOpenAI(base_url=server.url, http_client=http, **asked)
+        with pytest.raises(CallError) as ours:
+            await pool.client(endpoint).call("/chat/completions", orjson.dumps(CHAT))
+        async with sdk:
+            with pytest.raises(openai.OpenAIError) as theirs:
+                await chat(sdk)
+        made = await ours.value.as_openai()
+        ours_seen, theirs_seen = server.seen
+    assert compared(ours_seen) == compared(theirs_seen)
+    assert type(made) is type(theirs.value)
+    facts = [
+        (getattr(each, "status_code", None), getattr(each, "code", None), getattr(each, "body", None))
+        for each in (made, theirs.value)
+    ]
+    assert facts[0] == facts[1]
+    assert str(made) == str(theirs.value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +22,10 @@ from tests.fixtures.fleet import KEY, chunks, completions, embeddings, lines, su
 from tests.fixtures.simulator import StartSimulator
 from tests.fixtures.valkey import free_port
 from workers import upkeep
+from workers.embeddings import Embeddings
+from workers.held import Unit
+from workers.journal import Journal, Reply
+from workers.work import Reading
 
 CARD = PriceCard(
     "gpt-6-luna", "test", "2026-11-01", {"default": Rates(((0, Decimal(1)),), ((0, Decimal(1000)),))}
@@ -87,6 +93,45 @@ async def test_small_embedding_shards_share_a_request_and_the_bill_is_split_exac
         assert endpoint.stats()["requests"] - before == 1
         billed = sum(line["prompt_tokens"] for line in endpoint.paid()[1:])
         assert sum(b.counts(job).prompt_tokens for job in jobs) == billed
+
+
+async def test_a_large_reply_is_read_and_kept_off_the_loop_and_a_small_one_on_it(
+    bench: StartBench, simulator: StartSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, keep = Embeddings.read, Journal.reply
+    threads: list[tuple[str, int, str]] = []
+
+    def seen_read(work: Embeddings, body: bytes, units: Sequence[Unit]) -> Reading:
+        threads.append(("read", len(units), threading.current_thread().name.partition("_")[0]))
+        return read(work, body, units)
+
+    def seen_keep(journal: Journal, *replies: Reply) -> None:
+        threads.append(("keep", len(replies[0].answers), threading.current_thread().name.partition("_")[0]))
+        keep(journal, *replies)
+
+    monkeypatch.setattr(Embeddings, "read", seen_read)
+    monkeypatch.setattr(Journal, "reply", seen_keep)
+    async with bench(simulator().base_url) as b:
+        spec = replace(embeddings(b.endpoint), dimensions=1536)
+        small, large = (b.submit(spec, chunks(spec, texts(count))) for count in (3, 90))
+        await b.run(small)
+        await b.run(large)
+        assert (b.state(small), b.state(large)) == ("finished", "finished")
+    loop = threading.current_thread().name
+    assert threads == [("read", 3, loop), ("keep", 3, loop), ("read", 87, "aside"), ("keep", 87, "aside")]
+
+
+async def test_full_packs_are_of_one_shard_and_what_is_left_of_several_shares_one(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(dimensions=4)
+    async with bench(endpoint.base_url) as b:
+        await b.run(b.embed(["warm"]))
+        jobs = [b.embed(texts(2_100, what), shard_size=2_100) for what in ("red", "green", "blue")]
+        await asyncio.gather(*(b.run(job, shard_size=2_100) for job in jobs))
+        assert [b.state(job) for job in jobs] == ["finished"] * 3
+        packs = sorted(line["inputs"] for line in endpoint.paid()[1:])
+        assert packs == [156, 2_048, 2_048, 2_048]
 
 
 # --- what fails -----------------------------------------------------------------------------------------------------

@@ -11,28 +11,50 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpusmill.llm.errors import CallError
-from corpusmill.llm.packs import MAX_INPUTS, MAX_TOKENS, pack, parts
+from corpusmill.llm.packs import MAX_INPUTS, MAX_TEXT_TOKENS, MAX_TOKENS, Packer, parts
 from corpusmill.llm.taxonomy import CLASSES
 
+Text = tuple[int, int]
 
-@given(st.integers(0, 6000), st.integers(1, 8192), st.randoms(use_true_random=False))
-def test_packs_keep_order_and_stay_within_both_limits(count: int, longest: int, dice: random.Random) -> None:
+
+def pack(sizes: Sequence[int], packer: Packer[Text]) -> list[list[Text]]:
+    """What comes out when texts of these sizes go in, each as its number and its tokens."""
+    packs = [packer.add((number, size), size) for number, size in enumerate(sizes)]
+    return [each for each in (*packs, packer.take()) if each]
+
+
+@given(st.integers(0, 6000), st.integers(1, 20_000), st.randoms(use_true_random=False))
+def test_packs_hold_every_text_once_in_order_and_never_more_than_a_request_may(
+    count: int, longest: int, dice: random.Random
+) -> None:
     sizes = [dice.randint(1, longest) for _ in range(count)]
-    packs = list(pack(list(enumerate(sizes)), lambda item: item[1]))
-    assert [item for each in packs for item in each] == list(enumerate(sizes))
-    assert all(1 <= len(each) <= MAX_INPUTS for each in packs)
+    packs = pack(sizes, Packer())
+    assert [text for each in packs for text in each] == list(enumerate(sizes))
+    assert all(len(each) <= MAX_INPUTS for each in packs)
     assert all(sum(size for _, size in each) <= MAX_TOKENS for each in packs)
+    assert all(len(each) == 1 or all(size <= MAX_TEXT_TOKENS for _, size in each) for each in packs)
 
 
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 5), st.integers(1, 60))
 def test_no_pack_could_have_taken_the_first_text_of_the_next(sizes: list[int], inputs: int, tokens: int) -> None:
-    packs = list(pack(sizes, int, max_inputs=inputs, max_tokens=tokens))
+    packs = [[size for _, size in each] for each in pack(sizes, Packer(inputs, tokens))]
     for one, following in pairwise(packs):
         assert len(one) == inputs or sum(one) + following[0] > tokens
 
 
-def test_a_text_above_the_token_limit_goes_alone() -> None:
-    assert list(pack([5, 400_000, 5], int)) == [[5], [400_000], [5]]
+@pytest.mark.parametrize("size", [MAX_TEXT_TOKENS + 1, MAX_TOKENS + 1])
+def test_a_text_above_the_limit_of_one_goes_alone(size: int) -> None:
+    assert [len(each) for each in pack([5, 5, size, size, 5, 5], Packer())] == [2, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "full"), [(0, 9, False), (1499, 200, False), (1500, 200, True), (2048, 1, True)]
+)
+def test_a_pack_is_nearly_full_when_another_such_text_does_not_fit(texts: int, size: int, full: bool) -> None:
+    packer: Packer[int] = Packer()
+    for number in range(texts):
+        assert packer.add(number, size) == []
+    assert packer.nearly_full is full
 
 
 def sent(texts: Sequence[int], refuse: Callable[[Sequence[int]], CallError | None]) -> tuple[list[int], list[int], int]:

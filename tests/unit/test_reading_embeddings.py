@@ -90,7 +90,6 @@ def broken(text: str) -> str:
     return "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.data())
 def test_a_reply_cut_or_changed_anywhere_is_read_as_it_was_or_refused(data: st.DataObject) -> None:
     body = bytearray(reply(rows(GOOD)))
