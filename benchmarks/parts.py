@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_share
 from benchmarks import simulator as other_end
+from benchmarks.peers import costs, shares
 from benchmarks.report import Section
 
 
@@ -27,15 +28,22 @@ class Sizes:
     simulator_s: float
     intake_mb: int
     lightrag_calls: int
+    peer_share: float
+    peer_limit_s: float
+    peer_limit_turns: int
 
 
-QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40)
-USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100)
-FULL = Sizes(5, 6_000, 15_000, 60, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200)
+QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40, 0.1, 4, 1)
+USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100, 1.0, 15, 1)
+FULL = Sizes(5, 6_000, 15_000, 60, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200, 1.0, 20, 5)
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
     "limits": lambda sizes: limit_share.measure(limit_share.limits(), sizes.limit_s),
+    "peers": lambda sizes: costs.measure(
+        costs.Counts({"chat": sizes.chats, "embeddings": sizes.embeddings}, sizes.peer_share), sizes.turns
+    ),
+    "peers-limits": lambda sizes: shares.measure(sizes.peer_limit_s, sizes.peer_limit_turns),
     "growth": lambda sizes: growth.measure(sizes.growth),
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
     "intake": lambda sizes: intake.measure(sizes.intake_mb),

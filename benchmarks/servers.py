@@ -46,14 +46,15 @@ def valkey(folder: Path, core: int | None) -> Iterator[Server]:
     with pinned(core):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        _until_it_answers(port)
+        until_it_answers(port)
         yield Server(f"redis://127.0.0.1:{port}/0", process.pid)
     finally:
         process.kill()
         process.wait()
 
 
-def _until_it_answers(port: int) -> None:
+def until_it_answers(port: int) -> None:
+    """Wait until a Redis or Valkey answers there."""
     deadline = time.monotonic() + READY_S
     while True:
         try:
