@@ -26,7 +26,7 @@ from corpusmill.price_book import card_for
 from corpusmill.settings import Provider, Settings
 
 KEY, PROVIDER = "sk-bench", "simulator"
-READY_S, POLL_S, LONGEST_S = 30.0, 0.05, 1_800.0
+READY_S, POLL_S, LONGEST_S = 120.0, 0.05, 1_800.0
 LOADED_AT_ONCE = 5_000
 
 
@@ -74,11 +74,15 @@ class Fleet:
 
     def run(self, job: JobView) -> None:
         """Feed the job as its producer does, and wait until it is finished."""
-        feed(self.ledger, self._app)
+        self.feed()
         self._until(lambda: self.ledger.job(job.id).state not in ("queued", "running"), LONGEST_S)
         state = self.ledger.job(job.id).state
         if state != "finished":
             raise RuntimeError(f"the job is {state}: {self.log()[-2000:]}")
+
+    def feed(self) -> None:
+        """Send the first shards, as a producer does."""
+        feed(self.ledger, self._app)
 
     def log(self) -> str:
         """What the processes said."""

@@ -9,8 +9,6 @@ import argparse
 import asyncio
 import binascii
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,10 +16,10 @@ from dataclasses import asdict, dataclass
 import aiohttp
 import numpy as np
 import orjson
-import psutil
 import uvloop
 
 from benchmarks.loads import CHAT, EMBEDDINGS, Load
+from benchmarks.peers.work import peak_rss
 
 LOADS = {"chat": CHAT, "embeddings": EMBEDDINGS}
 WARM_UP = 200
@@ -45,12 +43,7 @@ async def measure(base_url: str, load: Load, count: int, in_flight: int) -> Floo
         wall, cpu = time.perf_counter(), time.process_time()
         await _drain(session, base_url, load, load.bodies(count, "floor"), in_flight)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Floor(count, cpu, wall, _peak_rss())
-
-
-def _peak_rss() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return max(peak, psutil.Process().memory_info().rss)
+    return Floor(count, cpu, wall, peak_rss())
 
 
 async def _drain(

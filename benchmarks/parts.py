@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_share
+from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_share, scale
 from benchmarks import simulator as other_end
 from benchmarks.peers import costs, shares
 from benchmarks.report import Section
@@ -31,11 +31,14 @@ class Sizes:
     peer_share: float
     peer_limit_s: float
     peer_limit_turns: int
+    scale: scale.Sizes
 
 
-QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40, 0.1, 4, 1)
-USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100, 1.0, 15, 1)
-FULL = Sizes(5, 6_000, 15_000, 60, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200, 1.0, 20, 5)
+QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40, 0.1, 4, 1, scale.Sizes(0.3, 2, 4, 500))
+USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100, 1.0, 15, 1, scale.Sizes(2, 10, 15, 20_000))
+FULL = Sizes(
+    5, 6_000, 15_000, 60, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200, 1.0, 20, 5, scale.Sizes(4, 20, 30, 50_000)
+)
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
@@ -48,5 +51,6 @@ PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
     "intake": lambda sizes: intake.measure(sizes.intake_mb),
     "lightrag": lambda sizes: lightrag.measure(sizes.lightrag_calls, sizes.turns),
+    "scale": lambda sizes: scale.measure(sizes.scale),
     "simulator": lambda sizes: other_end.measure(sizes.simulator_s),
 }

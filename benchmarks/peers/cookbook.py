@@ -95,7 +95,7 @@ async def run(work: Work, texts: Sequence[str]) -> int:
             ({"model": work.model, "input": pack}, len(pack), sum(map(count, pack))) for pack in work.packs(texts)
         ]
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
-        return await _Script(work, session, Path(work.folder) / "out.jsonl", deque(_Request(*b) for b in bodies)).go()
+        return await _Script(work, session, work.fresh_folder() / "out.jsonl", deque(_Request(*b) for b in bodies)).go()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def ask(work: Work, texts: Sequence[str]) -> int:
             "require_all_responses": False,
         },
     )
-    response = asker([{"text": text} for text in texts], working_dir=f"{work.folder}/{len(texts)}")
+    response = asker([{"text": text} for text in texts], working_dir=str(work.fresh_folder()))
     return sum(1 for row in response.dataset if row["answer"])
 
 

@@ -53,7 +53,6 @@ def python_of(peer: Peer) -> Path:
     done = folder / "installed"
     if not done.exists() or done.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(exist_ok=True)
         print(f"installing {peer.name} into {folder}", file=sys.stderr, flush=True)
         _run(*_making(folder))
         _run(*_installing(python), *peer.packages)

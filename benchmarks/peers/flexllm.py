@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from flexllm import LLMClient
 
@@ -22,7 +21,7 @@ async def run(work: Work, texts: Sequence[str]) -> int:
         concurrency_limit=work.in_flight,
         max_qps=work.rpm / 60 if work.rpm else NO_LIMIT_QPS,
     ) as client:
-        out = Path(work.folder) / f"{len(texts)}.jsonl"
+        out = work.fresh_folder() / "out.jsonl"
         results = await client.chat_batch([message(text) for text in texts], output_jsonl=str(out), show_progress=False)
         return sum(1 for result in results if result.ok)
 

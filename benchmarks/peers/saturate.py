@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from saturate import Auto, pump
@@ -45,7 +44,7 @@ def _pump(work: Work, rows: list[Any], to_request: Any, parse: Any, route: str) 
         to_request,
         parse,
         work.base_url,
-        str(Path(work.folder) / str(len(rows))),
+        str(work.fresh_folder()),
         window=Auto(max_limit=work.in_flight),
         flush_every=FLUSH_EVERY,
         route=route,

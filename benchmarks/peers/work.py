@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -41,6 +41,10 @@ class Work:
     rpm: int = 0
     tpm: int = 0
     broker: str = ""
+
+    def fresh_folder(self) -> Path:
+        """A folder that nothing was kept in yet: clients go on where a folder says that they were."""
+        return Path(tempfile.mkdtemp(dir=self.folder))
 
     def packs(self, texts: Sequence[str]) -> Iterator[list[str]]:
         """The texts of each embedding request."""
@@ -88,11 +92,15 @@ def tell(work: Work, took: Took) -> None:
 
 def cpu_s() -> float:
     """User and system seconds of this process and of its children that have ended."""
-    return sum(os.times()[:4])
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
 
 
 def peak_rss() -> int:
     """The most memory that was resident, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # not `ru_maxrss`: there a child that was forked begins with what its parent had
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
