@@ -43,6 +43,10 @@ class Limits(BaseModel):
         default=None,
         description="Prompt and completion tokens a minute, together; unset: learnt from the reply; 0: no limit.",
     )
+    rpd: NonNegativeInt | None = Field(
+        default=None, description="Requests a day: `plan` counts them; the endpoint's own word parks the work."
+    )
+    tpd: NonNegativeInt | None = Field(default=None, description="Tokens a day, as rpd.")
     burst_s: PositiveFloat = Field(
         default=1.0,
         description="Seconds of the rate that may be used at once; 60 where the provider grants the full minute.",

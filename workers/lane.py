@@ -17,6 +17,7 @@ from corpusmill.limits import Concurrency, Gate, Limiter, Scope, charge
 from corpusmill.llm.client import Client
 from corpusmill.llm.pool import ClientPool
 from workers import keyring
+from workers.rules import Rules
 from workers.work import Facts
 
 # So many failed connections with no success between them, and the endpoint counts as dead.
@@ -82,8 +83,11 @@ class Member:
 class Lane:
     """The members of a lane and their gates. Used on the loop only."""
 
-    def __init__(self, key: keyring.Lane, salt: bytes, clients: ClientPool, limiter: Limiter) -> None:
+    def __init__(
+        self, key: keyring.Lane, salt: bytes, clients: ClientPool, limiter: Limiter, rules: Rules | None = None
+    ) -> None:
         self.key, self._salt, self._clients, self._limiter = key, salt, clients, limiter
+        self._rules = rules or Rules()
         self.members: list[Member] = []
         self.pausing = False
 
@@ -96,11 +100,12 @@ class Lane:
                 member.open()
 
     def heed(self, endpoints: Sequence[Endpoint]) -> None:
-        """Hold what is under way to the limits of these endpoints, should they have others now."""
-        limits = {endpoint.name: endpoint.limits for endpoint in endpoints}
+        """Hold what is under way to the limits of these endpoints and to the rules, should they be others now."""
+        known = {endpoint.name: endpoint for endpoint in endpoints}
         for member in self.members:
-            for door in member.doors.values():
-                door.gate.heed(limits.get(member.endpoint.name, member.endpoint.limits))
+            endpoint = known.get(member.endpoint.name, member.endpoint)
+            for model, door in member.doors.items():
+                door.gate.heed(self._rules.limits(endpoint, model))
 
     def choose(self, model: str, facts: Facts) -> Member | None:
         """The member where a request would wait least; None when all are shut."""
@@ -137,7 +142,7 @@ class Lane:
         if door is None:
             endpoint = member.endpoint
             scope = Scope(endpoint.base_url, member.fingerprint, endpoint.deployment or model)
-            gate = self._limiter.gate(scope, endpoint.limits, settle=endpoint.settle)
+            gate = self._limiter.gate(scope, self._rules.limits(endpoint, model), settle=endpoint.settle)
             door = member.doors[model] = Door(gate, Concurrency())
         return door
 

@@ -15,6 +15,7 @@ from workers.dispatch import Dispatch
 from workers.embeddings import Embeddings
 from workers.lane import Lane
 from workers.outlets import InPacks, Outlet, Singly
+from workers.rules import Rules
 from workers.stream import Stream
 from workers.work import Work
 
@@ -36,6 +37,7 @@ class Routes:
     def __init__(self, dispatch: Dispatch, clients: ClientPool, limiter: Limiter, *, salt: bytes, turns: int) -> None:
         self._dispatch, self._clients, self._limiter = dispatch, clients, limiter
         self._salt, self._turns = salt, turns
+        self.rules = Rules()
         self._lanes: dict[keyring.Lane, Lane] = {}
         self._routes: dict[Hashable, Route] = {}
 
@@ -44,12 +46,12 @@ class Routes:
         key = (run.spec.endpoint, run.key_fingerprint)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, self._salt, self._clients, self._limiter)
+            lane = self._lanes[key] = Lane(key, self._salt, self._clients, self._limiter, self.rules)
         lane.open(endpoints)
         return lane
 
     def heed(self, endpoints: Callable[[keyring.Lane], Sequence[Endpoint]]) -> None:
-        """Providers were handed over, perhaps with other limits: these hold for running shards, too."""
+        """Providers were handed over, or rules set, perhaps with other limits: these hold for running shards, too."""
         for key, lane in self._lanes.items():
             lane.heed(endpoints(key))
 

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 BEAT_S = 5.0
 ADOPT_S = 5.0
 WATCH_S = 0.5
+RULES_S = 1.0
 TELL_S = 60.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -36,6 +37,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         (beat_s, lambda: beat(runtime)),
         (ADOPT_S, lambda: adopt_orphans(runtime)),
         (WATCH_S, lambda: _watch(runtime)),
+        (RULES_S, lambda: follow_rules(runtime)),
         (TELL_S, Teller(runtime.dispatch.metrics).tell),
     )
     return [asyncio.create_task(_every(seconds, what)) for seconds, what in loops]
@@ -89,6 +91,15 @@ def adopt_all(ledger: Ledger, journals: Path, *, worker_id: str, lease_s: float)
         ledger.commit(batch, worker_id=worker_id, lease_s=lease_s)
         batches += 1
     return batches
+
+
+async def follow_rules(runtime: Runtime) -> None:
+    """Hold to the limits that somebody has set since the last look."""
+    routes = runtime.runner.routes
+    version = await runtime.thread.ask(runtime.ledger.limits_version)
+    if version != routes.rules.version:
+        routes.rules.take(await runtime.thread.ask(runtime.ledger.limit_rules), version)
+        routes.heed(runtime.keyring.endpoints)
 
 
 async def _watch(runtime: Runtime) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """One command. `members`: functions of a command that has commands of its own."""
+    """One command. `members`: functions of a command that has commands of its own; `bare`: it does something alone."""
 
     name: str
     module: str
     title: str
     summary: str
     members: tuple[str, ...] = ()
+    bare: bool = False
 
     @property
     def function(self) -> str:
@@ -46,6 +47,14 @@ COMMANDS = {
         Command("cancel", "corpusmill.cli.jobs", _JOBS, "End a job; what it has paid for is kept"),
         Command("verify", "corpusmill.cli.mending", _JOBS, "Recount a job: does everything add up"),
         Command("usage", "corpusmill.cli.usage", _JOBS, "Sum tokens and USD by job, model, day or label"),
+        Command(
+            "limits",
+            "corpusmill.cli.limits",
+            _RUN,
+            "List what limits hold, set and told; set them while workers run",
+            members=("set_", "unset"),
+            bare=True,
+        ),
         Command("up", "corpusmill.cli.ops", _RUN, "Start the machinery on this machine and keep it up"),
         Command("down", "corpusmill.cli.ops", _RUN, "Stop what `up` or a command started, gracefully"),
         Command("worker", "corpusmill.cli.ops", _RUN, "Run one worker of a fleet"),

@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -58,8 +58,10 @@ class LazyGroup(TyperGroup):
 def load(command: Command) -> Any:
     """Import a command's module and make typer's command of its function, or of its group of functions."""
     module = importlib.import_module(command.module)
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-    if command.members:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=not command.bare)
+    if command.bare:
+        app.callback(help=module.__doc__, invoke_without_command=True)(_alone(getattr(module, command.function)))
+    elif command.members:
         app.callback(help=module.__doc__)(set_globals)
     for name in command.members or (command.function,):
         function = getattr(module, name)
@@ -67,6 +69,16 @@ def load(command: Command) -> Any:
     made = get_command(app)
     made.name = command.name
     return made
+
+
+def _alone(function: Callable[[], None]) -> Callable[..., None]:
+    """What a group does when it is given no command of its own."""
+
+    def call(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            function()
+
+    return with_globals(call)
 
 
 def unknown_command(name: str) -> UsageError:

@@ -18,6 +18,7 @@ from corpusmill.ledger import (
     feeding,
     inflight,
     jobs,
+    limit_rules,
     loading,
     money,
     results,
@@ -38,6 +39,7 @@ from corpusmill.ledger.records import (
     ItemState,
     JobView,
     KeptAnswer,
+    LimitRule,
     NewItem,
     NewJob,
     PauseReason,
@@ -295,6 +297,22 @@ class Ledger:
     def set_priority(self, job_id: int, priority: Priority) -> None:
         """Give the job another priority; shards on a queue already stay there."""
         self._db.write(control.set_plain, job_id, priority=priority)
+
+    def limit_rules(self) -> list[LimitRule]:
+        """The limits that people have set while workers run, by provider and model."""
+        return self._db.read(limit_rules.in_force)
+
+    def limits_version(self) -> int:
+        """Changes whenever a rule is set or unset; cheap enough to ask every second."""
+        return self._db.read(limit_rules.version)
+
+    def set_limit_rule(self, rule: LimitRule) -> LimitRule:
+        """Let a rule hold; what it leaves open stays as an earlier one of the same provider and model says."""
+        return self._db.write(limit_rules.set_, rule)
+
+    def unset_limit_rule(self, provider: str, model: str) -> bool:
+        """Let no rule hold for exactly this provider and model; whether there was one."""
+        return self._db.write(limit_rules.unset, provider, model)
 
     # --- working ------------------------------------------------------------------------------------------------
 

@@ -135,6 +135,7 @@ class Job(Base):
     created_at: Mapped[float]
     committed_at: Mapped[float | None]
     finished_at: Mapped[float | None]
+    flex: Mapped[str | None] = mapped_column(String(8))
 
 
 class Item(Base):
@@ -287,6 +288,22 @@ class Worker(Base):
     holds: Mapped[Any] = mapped_column(Json)
     seen_at: Mapped[float]
     lease_s: Mapped[float]
+
+
+class LimitRule(Base):
+    """What a person says a provider (and model; '' for all) allows. Rows are only added; the newest one holds."""
+
+    __tablename__ = "limit_rules"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    provider: Mapped[str]
+    model: Mapped[str]
+    rpm: Mapped[int | None] = mapped_column(BigInteger)
+    tpm: Mapped[int | None] = mapped_column(BigInteger)
+    rpd: Mapped[int | None] = mapped_column(BigInteger)
+    tpd: Mapped[int | None] = mapped_column(BigInteger)
+    burst_s: Mapped[float | None]
+    removed: Mapped[bool]
+    at: Mapped[float]
 
 
 class Output(Base):

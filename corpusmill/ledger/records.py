@@ -378,6 +378,25 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitRule:
+    """What a person says a provider allows for a model ('': all of them); None: not said. `version` grows."""
+
+    provider: str
+    model: str = ""
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    tpd: int | None = None
+    burst_s: float | None = None
+    version: int = 0
+
+    def said(self) -> dict[str, int | float]:
+        """What it says, by the names of `Limits`."""
+        named = {name: getattr(self, name) for name in ("rpm", "tpm", "rpd", "tpd", "burst_s")}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerView:
     """A live worker: `holds` are the (endpoint, key fingerprint) pairs it can serve."""
 

@@ -19,6 +19,7 @@ PARTS = {
     "settle": ("clock", "bucket", "calls"),
     "cool": ("clock", "bucket"),
     "presence": ("clock",),
+    "look": ("clock", "bucket"),
 }
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from corpusmill.ledger.records import UsageTotal
+from corpusmill.ledger.records import LimitRule, UsageTotal
+from corpusmill.mill import limits
 from corpusmill.mill.ask import Ask
 from corpusmill.mill.job import Job
+from corpusmill.mill.limits import LimitRow
 from corpusmill.mill.listening import Listener, Silent
 from corpusmill.mill.options import CompletionOptions, CorpusOptions, RunOptions, sorted_out
 from corpusmill.mill.place import Place
@@ -122,6 +124,18 @@ class Mill:
     def usage(self, by: str = "job") -> list[UsageTotal]:
         """Tokens and USD by `job`, `model`, `day` or `label:KEY`."""
         return self._place.ledger.usage_by(by)
+
+    def limits(self) -> list[LimitRow]:
+        """What limits hold for each provider that is set here and each model that jobs have used."""
+        return limits.limits(self._place)
+
+    def set_limits(self, provider: str, model: str = "", **said: int | float | None) -> LimitRule:
+        """Set `rpm`, `tpm`, `burst_s`, `rpd` or `tpd` for all workers, over the settings; followed within 2 s."""
+        return limits.set_limits(self._place, provider, model, said)
+
+    def unset_limits(self, provider: str, model: str = "") -> None:
+        """Let the settings hold again."""
+        limits.unset_limits(self._place, provider, model)
 
     def reprice(self) -> int:
         """Fill in what unpriced calls cost, where a price is known by now; gives the number of calls priced."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 from corpusmill.endpoint import Limits
@@ -12,6 +13,7 @@ from corpusmill.ledger.records import NewItem
 from corpusmill.mill.ask import Ask
 from corpusmill.mill.corpus import Corpus
 from corpusmill.mill.estimate import overhead_tokens, usd_of
+from corpusmill.mill.limits import limits_with_rules
 from corpusmill.mill.listening import Listener
 from corpusmill.mill.place import Place
 from corpusmill.mill.pricing import card_for_model
@@ -114,13 +116,20 @@ def _plan(place: Place, ask: Ask, settings: Settings, listener: Listener) -> Pla
     prompt_tokens = count.tokens + calls * overhead_tokens(corpus.spec)
     if len(corpus.models) > 1:
         listener.note(f"the file asks for several models; all is reckoned at {corpus.spec.model}")
-    rows = _rows(settings, provider, corpus.spec, count, prompt_tokens, output)
+    limits = limits_with_rules(place, provider, corpus.spec.model, settings)
+    rows = _rows(settings, provider, limits, corpus.spec, count, prompt_tokens, output)
     disk = _disk(corpus.spec, count, output)
     return Plan(ask.kind, count.documents, count.items, count.failing, prompt_tokens, disk, output.said, tuple(rows))
 
 
 def _rows(
-    settings: Settings, provider: str, spec: JobSpec, count: _Count, prompt_tokens: int, output: Output
+    settings: Settings,
+    provider: str,
+    limits: Limits,
+    spec: JobSpec,
+    count: _Count,
+    prompt_tokens: int,
+    output: Output,
 ) -> list[PlanRow]:
     card = card_for_model(settings, provider, spec.model)
     calls = count.items - count.failing
@@ -128,7 +137,7 @@ def _rows(
     completion_tokens = calls * output.tokens
     # Limits charge a call with its cap, however short the answer.
     charged = prompt_tokens + (calls * output.cap if output.cap else completion_tokens)
-    hours = _hours(settings.limits_for(provider), requests, charged)
+    hours = _hours(limits, requests, charged)
     tiers = list(card.tiers) if card and spec.kind != "embedding" else ["default"]
     return [
         PlanRow(
@@ -148,9 +157,13 @@ def _rows(
 
 
 def _hours(limits: Limits, requests: int, tokens: int) -> float | None:
-    """The time that the limits alone impose; None while they are unknown."""
-    minutes = [need / limit for need, limit in ((requests, limits.rpm), (tokens, limits.tpm)) if limit]
-    return round(max(minutes) / 60, 4) if minutes else None
+    """The time that the limits of a minute and of a day alone impose; None while they are unknown."""
+    hours = [need / limit / 60 for need, limit in ((requests, limits.rpm), (tokens, limits.tpm)) if limit]
+    # What fits into one day need not wait for the next.
+    hours += [
+        (ceil(need / limit) - 1) * 24.0 for need, limit in ((requests, limits.rpd), (tokens, limits.tpd)) if limit
+    ]
+    return round(max(hours), 4) if hours else None
 
 
 def _disk(spec: JobSpec, count: _Count, output: Output) -> int:
