@@ -52,7 +52,7 @@ COMMANDS = {
             "corpusmill.cli.limits",
             _RUN,
             "List what limits hold, set and told; set them while workers run",
-            members=("set_", "unset"),
+            members=("set", "unset"),
             bare=True,
         ),
         Command("up", "corpusmill.cli.ops", _RUN, "Start the machinery on this machine and keep it up"),

@@ -64,8 +64,9 @@ def load(command: Command) -> Any:
     elif command.members:
         app.callback(help=module.__doc__)(set_globals)
     for name in command.members or (command.function,):
-        function = getattr(module, name)
-        app.command(name.rstrip("_").replace("_", "-"))(with_globals(spread(function)))
+        # One named as a built-in has an underscore after it.
+        function = getattr(module, name, None) or getattr(module, f"{name}_")
+        app.command(name.replace("_", "-"))(with_globals(spread(function)))
     made = get_command(app)
     made.name = command.name
     return made
