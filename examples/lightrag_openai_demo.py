@@ -78,7 +78,8 @@ async def main() -> None:
             await ask_streaming(rag)
         finally:
             await rag.finalize_storages()
-        print(f"\n{tracker.cached_count} answers came from the cache; the rest cost ${tracker.usd}")
+        cost = "nobody knows what" if tracker.usd is None else f"${tracker.usd:.4f}"
+        print(f"\n{tracker.cached_count} answers came from the cache; the rest cost {cost}")
 
 
 @contextmanager
