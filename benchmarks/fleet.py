@@ -33,13 +33,15 @@ LOADED_AT_ONCE = 5_000
 class Fleet:
     """A home, the settings of its processes, and an open ledger. `limits` are told as a user would tell them."""
 
-    def __init__(self, home: Path, broker: str, database: str, base_url: str, cores: Cores, **limits: int) -> None:
+    def __init__(
+        self, home: Path, broker: str, database: str, base_url: str, cores: Cores, **limits: float | None
+    ) -> None:
         self.home, self._base_url, self._cores = home, base_url, cores
         self.settings = Settings(
             home=home,
             broker_url=broker,
             database_url=database,
-            limits=Limits(**limits),
+            limits=Limits.model_validate(limits),
             providers={PROVIDER: Provider(base_url=base_url, api_key=SecretStr(KEY))},
         )
         self.ledger = Ledger.open(database)
@@ -75,6 +77,10 @@ class Fleet:
     def run(self, job: JobView) -> None:
         """Feed the job as its producer does, and wait until it is finished."""
         self.feed()
+        self.wait(job)
+
+    def wait(self, job: JobView) -> None:
+        """Wait until the job is finished."""
         self._until(lambda: self.ledger.job(job.id).state not in ("queued", "running"), LONGEST_S)
         state = self.ledger.job(job.id).state
         if state != "finished":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_share, scale
+from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_cases, limit_share, scale
 from benchmarks import simulator as other_end
 from benchmarks.peers import costs, shares
 from benchmarks.report import Section
@@ -22,6 +22,7 @@ class Sizes:
     turns: int
     chats: int
     embeddings: int
+    limits: Callable[[], Sequence[limit_cases.Case]]
     limit_s: float
     growth: Sequence[int]
     ledger_items: int
@@ -34,15 +35,21 @@ class Sizes:
     scale: scale.Sizes
 
 
-QUICK = Sizes(1, 2_000, 6_000, 15, (1_000, 5_000), 10_000, 1, 30, 40, 0.1, 4, 1, scale.Sizes(0.3, 2, 4, 500))
-USUAL = Sizes(3, 6_000, 15_000, 45, (10_000, 100_000), 50_000, 3, 200, 100, 1.0, 15, 1, scale.Sizes(2, 10, 15, 20_000))
+QUICK = Sizes(
+    1, 2_000, 6_000, limit_cases.quick, 15, (1_000, 5_000), 10_000, 1, 30, 40, 0.1, 4, 1, scale.Sizes(0.3, 2, 4, 500)
+)  # fmt: skip
+USUAL = Sizes(
+    3, 6_000, 15_000, limit_cases.usual, 20, (10_000, 100_000), 50_000, 3, 200, 100, 1.0, 15, 1,
+    scale.Sizes(2, 10, 15, 20_000),
+)  # fmt: skip
 FULL = Sizes(
-    5, 6_000, 15_000, 60, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200, 1.0, 20, 5, scale.Sizes(4, 20, 30, 50_000)
-)
+    5, 6_000, 15_000, limit_cases.full, 45, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200, 1.0, 20, 5,
+    scale.Sizes(4, 20, 30, 50_000),
+)  # fmt: skip
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
-    "limits": lambda sizes: limit_share.measure(limit_share.limits(), sizes.limit_s),
+    "limits": lambda sizes: limit_share.measure(sizes.limits(), sizes.limit_s),
     "peers": lambda sizes: costs.measure(
         costs.Counts({"chat": sizes.chats, "embeddings": sizes.embeddings}, sizes.peer_share), sizes.turns
     ),

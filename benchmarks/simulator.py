@@ -23,7 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import httptools
 import psutil
@@ -182,6 +182,14 @@ def _table(found: Sequence[Measured]) -> Table:
     ]  # fmt: skip
     head = ("load", "requests/s", "requests a CPU-s", "inputs a CPU-s", "CPU-s per 1,000 requests")
     return Table("The simulator on one core", head, rows)
+
+
+def tell(base_url: str, what: str, body: dict[str, object]) -> None:
+    """Change the `faults` or the `limits` of a running simulator."""
+    address = f"{base_url.removesuffix('/v1')}/simulator/{what}"
+    request = Request(address, json.dumps(body).encode(), {"content-type": "application/json"})
+    with _OPENER.open(request, timeout=10):
+        pass
 
 
 def stats(base_url: str) -> dict[str, int]:

@@ -124,7 +124,7 @@ def simulate(
     """Run an OpenAI-compatible endpoint on this machine that enforces limits and fails on demand.
 
     Prints its base URL. Answers follow from the request alone and cost nothing. GET /simulator/stats shows what was
-    asked for and paid; POST /simulator/faults changes the faults while it runs.
+    asked for and paid; POST /simulator/faults and /simulator/limits change faults and limits while it runs.
     """
     from corpusmill.simulator.options import Latency, Options
     from corpusmill.simulator.server import run

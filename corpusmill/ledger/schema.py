@@ -155,4 +155,4 @@ def salt(conn: Connection) -> bytes:
 def first_use(conn: Connection, scope: str) -> bool:
     """Whether nobody has asked this for the limiter's scope before: true once, for one caller."""
     statement = upsert(conn, Meta).values(name=f"drawn:{scope}", value=b"1")
-    return conn.execute(statement.on_conflict_do_nothing()).rowcount == 1
+    return conn.execute(statement.on_conflict_do_nothing().returning(Meta.name)).first() is not None

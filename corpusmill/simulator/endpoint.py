@@ -62,7 +62,7 @@ class Endpoint:
         self._models = Models(options.models)
         self._limits = Limits(options)
         self._dice = random.Random(options.seed)  # noqa: S311 (latencies are no secret)
-        self._control = Control(self.bill, self._faults, self._recorder)
+        self._control = Control(self.bill, self._faults, self._limits, self._recorder)
 
     def receive(self, request: Request) -> Reply | Pending:
         """Take a request in: a reply at once, or one that takes its time."""

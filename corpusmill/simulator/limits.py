@@ -6,7 +6,7 @@ has still used up a request: trying again blindly makes it worse.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -32,6 +32,11 @@ class Bucket:
         self.capacity = max(1.0, self.rate * depth_s)
         self.level = self.capacity
         self.at = now
+
+    def go_on_from(self, before: Bucket, now: float) -> None:
+        """Take the place of one with another limit: what is in it stays, as far as it fits."""
+        before.refill(now)
+        self.level = min(self.capacity, before.level)
 
     def refill(self, now: float) -> None:
         """Add what has come in since the last time."""
@@ -89,7 +94,15 @@ class Lane:
     def __init__(self, model: str, options: Options, now: float) -> None:
         self.model, self._options = model, options
         self.growth = Growth(options.growth, now) if options.growth else None
-        self.limits = [Limit(unit, name, made) for unit, name, made in _buckets(options, now) if made is not None]
+        self.limits = _limits(options, now)
+
+    def change(self, options: Options, now: float) -> None:
+        """Other limits from now on."""
+        before = {limit.name: limit.bucket for limit in self.limits}
+        self._options, self.limits = options, _limits(options, now)
+        for limit in self.limits:
+            if limit.name in before:
+                limit.bucket.go_on_from(before[limit.name], now)
 
     def admit(self, tokens: float, now: float) -> None:
         """Take one request and `tokens`, or raise the 429 that says what is short.
@@ -153,6 +166,10 @@ class Lane:
         return refused(429, "tokens", "rate_limit_exceeded", message, headers=self.headers())
 
 
+def _limits(options: Options, now: float) -> list[Limit]:
+    return [Limit(unit, name, made) for unit, name, made in _buckets(options, now) if made is not None]
+
+
 def _buckets(options: Options, now: float) -> list[tuple[Unit, str, Bucket | None]]:
     depth_s, reset_s = options.depth_s, options.day_s
     return [
@@ -189,6 +206,12 @@ class Limits:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._lanes: dict[tuple[str, str], Lane] = {}
+
+    def change(self, rpm: int | None, tpm: int | None, now: float) -> None:
+        """Other limits a minute for all lanes from now on; None: none."""
+        self._options = replace(self._options, rpm=rpm, tpm=tpm)
+        for lane in self._lanes.values():
+            lane.change(self._options, now)
 
     def lane(self, key: str, model: str, now: float) -> Lane:
         """The limits of `key` for `model`."""

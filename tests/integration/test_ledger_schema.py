@@ -140,3 +140,9 @@ def test_leases_of_an_earlier_boot_are_forgotten(sqlite_url: str) -> None:
         assert ledger.reserve(again.ref, again.fence, jobs.PRICE) == "ok"
     with Ledger.open(sqlite_url) as ledger:
         assert jobs.try_claim(ledger, job, 0, worker="w3") is None, "within one boot leases stay"
+
+
+def test_a_scope_of_the_limiter_is_used_for_the_first_time_once(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(lambda _: ledger.first_use("scope"), range(8))) == 1
+    assert ledger.first_use("another scope")

@@ -119,3 +119,16 @@ def test_keys_and_models_have_limits_of_their_own() -> None:
         limits.lane(key, model, 0.0).admit(1, 0.0)
     with pytest.raises(Refused):
         limits.lane("a", "m", 0.0).admit(1, 0.0)
+
+
+def test_limits_can_be_changed_while_it_runs() -> None:
+    limits = Limits(Options(rpm=600, depth_s=1))
+    lane = limits.lane("key", "model", 0.0)
+    limits.change(60, 6000, 0.0)
+    lane.admit(50, 0.0)
+    with pytest.raises(Refused):
+        lane.admit(50, 0.5)
+    assert headers_of(lane.headers())["x-ratelimit-limit-tokens"] == "6000"
+    limits.change(None, None, 1.0)
+    for _ in range(100):
+        lane.admit(1_000_000, 1.0)
