@@ -58,7 +58,7 @@ def _spans(plot: Plot, scale: _Scale) -> Iterator[str]:
         left, right = scale.x(span.start), scale.x(span.end)
         height = HEIGHT - TOP - BOTTOM
         yield f'<rect class="span" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" height="{height}"/>'
-        yield f'<text x="{(left + right) / 2:.1f}" y="{TOP + 16}" text-anchor="middle">{escape(span.name)}</text>'
+        yield f'<text x="{(left + right) / 2:.1f}" y="{TOP - 6}" text-anchor="middle">{escape(span.name)}</text>'
 
 
 def _axes(plot: Plot, scale: _Scale) -> Iterator[str]:

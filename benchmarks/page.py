@@ -67,9 +67,20 @@ def kept(part: str, page: Path) -> Kept | None:
 
 
 def write(parts: Iterable[str], page: Path) -> None:
-    """The page, from all that is kept of `parts`."""
-    found = [each for each in (kept(part, page) for part in parts) if each]
-    page.write_text(as_markdown(found), encoding="utf-8")
+    """The page, from all that is kept of `parts`; and the tables that another page beside it shows of them."""
+    found = {part: each for part in parts if (each := kept(part, page))}
+    page.write_text(as_markdown(list(found.values())), encoding="utf-8")
+    for part, each in found.items():
+        if (other := page.with_name(f"{part}.md")).exists():
+            other.write_text(_with_tables(other.read_text(encoding="utf-8"), each), encoding="utf-8")
+
+
+def _with_tables(text: str, each: Kept) -> str:
+    """A page with the tables between its two marks made new."""
+    before, begin, rest = text.partition("<!-- figures -->\n")
+    _, end, after = rest.partition("<!-- end of figures -->")
+    tables = "\n\n".join([each.said(), *(table.as_markdown() for table in each.section.tables)])
+    return f"{before}{begin}\n{tables}\n\n{end}{after}" if end else text
 
 
 def as_markdown(found: Sequence[Kept]) -> str:

@@ -7,7 +7,7 @@ process of its own, and its figures are kept when it ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_cases, limit_share, scale
 from benchmarks import simulator as other_end
@@ -36,16 +36,51 @@ class Sizes:
 
 
 QUICK = Sizes(
-    1, 2_000, 6_000, limit_cases.quick, 15, (1_000, 5_000), 10_000, 1, 30, 40, 0.1, 4, 1, scale.Sizes(0.3, 2, 4, 500)
-)  # fmt: skip
+    turns=1,
+    chats=2_000,
+    embeddings=6_000,
+    limits=limit_cases.quick,
+    limit_s=15,
+    growth=(1_000, 5_000),
+    ledger_items=10_000,
+    simulator_s=1,
+    intake_mb=30,
+    lightrag_calls=40,
+    peer_share=0.1,
+    peer_limit_s=4,
+    peer_limit_turns=1,
+    scale=scale.Sizes(script_s=0.3, hundred_s=2, fleet_s=4, rows=500),
+)
 USUAL = Sizes(
-    3, 6_000, 15_000, limit_cases.usual, 20, (10_000, 100_000), 50_000, 3, 200, 100, 1.0, 15, 1,
-    scale.Sizes(2, 10, 15, 20_000),
-)  # fmt: skip
-FULL = Sizes(
-    5, 6_000, 15_000, limit_cases.full, 45, (10_000, 100_000, 1_000_000), 100_000, 5, 200, 200, 1.0, 20, 5,
-    scale.Sizes(4, 20, 30, 50_000),
-)  # fmt: skip
+    turns=3,
+    chats=6_000,
+    embeddings=15_000,
+    limits=limit_cases.usual,
+    limit_s=20,
+    growth=(10_000, 100_000),
+    ledger_items=50_000,
+    simulator_s=3,
+    intake_mb=200,
+    lightrag_calls=100,
+    peer_share=0.5,
+    peer_limit_s=10,
+    peer_limit_turns=1,
+    scale=scale.Sizes(script_s=2, hundred_s=10, fleet_s=15, rows=20_000),
+)
+FULL = replace(
+    USUAL,
+    turns=5,
+    limits=limit_cases.full,
+    limit_s=45,
+    growth=(10_000, 100_000, 1_000_000),
+    ledger_items=100_000,
+    simulator_s=5,
+    lightrag_calls=200,
+    peer_share=1.0,
+    peer_limit_s=20,
+    peer_limit_turns=5,
+    scale=scale.Sizes(script_s=4, hundred_s=20, fleet_s=30, rows=50_000),
+)
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),

@@ -22,8 +22,8 @@ from benchmarks.simulator import simulator, stats
 RPM, TPM = 6_000, 1_500_000
 DEPTHS_S = (2.0, 60.0)
 LATENCY_MS = "50"
-# A client that takes so much longer than the limit allows is not waited for.
-PATIENCE, PATIENCE_S = 2.0, 30.0
+# A client that is not done after so much longer than the refill that it was given is not waited for.
+PATIENCE, PATIENCE_S = 2.0, 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def measure(seconds: float, turns: int) -> Section:
         f"{RPM:,} RPM and {TPM:,} TPM, of which the requests here ({charged():.0f} tokens charged each) let "
         f"{a_second():.0f} a second through. Every client has one process, is told RPM and TPM where it has a way to "
         f"be told, and gets as much work as the opening bucket and {seconds:.0f} s of refill allow. The share is that "
-        "of what bucket and refill allow from the first answer to the last; unanswered is what the client gave up. "
+        "of what bucket and refill allow from the first answer to the last (or to the end of our patience); "
+        "unanswered is what the client gave up. "
         f"Medians of {turns} turn{'s' * (turns > 1)}.",
         [_table(depth_s, seconds, turns, here, notes) for depth_s in DEPTHS_S],
         notes=notes,
@@ -70,14 +71,13 @@ def _table(depth_s: float, seconds: float, turns: int, here: Sequence[Installed]
     for _ in range(turns):
         found[OURS].append(_ours(depth_s, count))
         for each in here:
-            found[each.peer.name].append(_peer(each, depth_s, count, notes))
+            found[each.peer.name].append(_peer(each, depth_s, count, PATIENCE * seconds + PATIENCE_S, notes))
     rows = [_row(name, turn) for name, turn in found.items()]
     head = ("client", "share used", "answered 429", "unanswered", "paid twice", "seconds")
     return Table(f"Bucket {depth_s:.0f} s deep, {count:,} requests", head, rows)
 
 
-def _peer(each: Installed, depth_s: float, count: int, notes: list[str]) -> Used:
-    longest_s = PATIENCE * count / a_second() + PATIENCE_S
+def _peer(each: Installed, depth_s: float, count: int, longest_s: float, notes: list[str]) -> Used:
     with _endpoint(depth_s) as base_url, Watch(base_url) as watch:
         given = Given("chat", base_url, count, 0, each.peer.in_flight["chat"], 1, RPM, TPM, longest_s)
         try:
@@ -115,7 +115,9 @@ def _endpoint(depth_s: float) -> Iterator[str]:
 def _used(watch: Watch, base_url: str, depth_s: float, count: int, answered: int | None) -> Used:
     now = stats(base_url)
     paid = now["paid_requests"]
-    seconds = watch.reached("paid_requests", paid) - watch.reached("paid_requests", 1) if paid else 0.0
+    # One that was not waited for had all the time that it was given, whenever its last answer came.
+    until = watch.seen[-1][0] if answered is None else watch.reached("paid_requests", paid)
+    seconds = until - watch.reached("paid_requests", min(1, paid))
     share = paid / (a_second() * (depth_s + seconds))
     return Used(count, paid, share, now["answered_429"], answered, now["duplicates_paid"], seconds)
 

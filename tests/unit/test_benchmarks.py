@@ -63,6 +63,18 @@ def test_a_part_measured_anew_replaces_its_own_figures_and_keeps_the_others(tmp_
     assert text.index("## First anew") < text.index("## Second")
 
 
+def test_a_page_of_its_own_shows_a_part_s_tables_between_its_marks(tmp_path: Path) -> None:
+    other = tmp_path / "a.md"
+    other.write_text("# A\n\n<!-- figures -->\nold\n<!-- end of figures -->\n\nAfter.\n")
+    for _ in range(2):
+        keep("a", a_section("A part"), command="python -m benchmarks a", took_s=12, page=tmp_path / "page.md")
+        write("a", tmp_path / "page.md")
+    text = other.read_text()
+    assert text.count("| x | 1 |") == 1
+    assert "old" not in text
+    assert text.endswith("<!-- end of figures -->\n\nAfter.\n")
+
+
 def test_figures_are_kept_whole_also_those_not_measured(tmp_path: Path) -> None:
     section = a_section("A part", math.nan)
     keep("a", section, command="c", took_s=1, page=tmp_path / "page.md")
