@@ -111,7 +111,8 @@ class FleetStreams:
 
     async def _under_the_limit(self, turn: _Turn, gate: Gate) -> Broadcast:
         max_output, chars = facts_of(loads(turn.stream.letter.body))
-        tokens = charge("openai", max_output=max_output, chars=chars)
+        provider = self._settings.providers.get(turn.stream.errand.standing.provider)
+        tokens = charge(provider.charge if provider else "openai", max_output=max_output, chars=chars)
         grant = await gate.acquire(turn.ref.job_id, tokens, priority="high")
         try:
             broadcast = await Broadcast.open(turn.stream.wire, turn.stream.letter, turn.whole, turn.broken)
