@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_cases, limit_share, scale
+from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_cases, limit_share, scale, submits
 from benchmarks import simulator as other_end
 from benchmarks.peers import costs, shares
 from benchmarks.report import Section
@@ -90,6 +90,7 @@ PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     ),
     "peers-limits": lambda sizes: shares.measure(sizes.peer_limit_s, sizes.peer_limit_turns),
     "growth": lambda sizes: growth.measure(sizes.growth),
+    "submit": lambda sizes: submits.measure(sizes.growth),
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
     "intake": lambda sizes: intake.measure(sizes.intake_mb),
     "lightrag": lambda sizes: lightrag.measure(sizes.lightrag_calls, sizes.turns),
