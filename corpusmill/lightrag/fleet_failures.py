@@ -15,6 +15,8 @@ _OF_STATUS: dict[int, type[openai.APIError]] = {
     401: openai.AuthenticationError,
     403: openai.PermissionDeniedError,
     404: openai.NotFoundError,
+    408: openai.APIStatusError,
+    409: openai.ConflictError,
     422: openai.UnprocessableEntityError,
     429: openai.RateLimitError,
 }
@@ -41,7 +43,8 @@ def failure(failure_class: str, message: str) -> Exception:
     if failure_class in _NO_ANSWER:
         return given_up(InvalidResponseError(message))
     status = _STATUS.search(message)
-    kind = _OF_CLASS.get(failure_class) or (_OF_STATUS.get(int(status.group(1))) if status else None)
+    # The status first: one class of ours stands for several exceptions of the SDK's.
+    kind = (_OF_STATUS.get(int(status.group(1))) if status else None) or _OF_CLASS.get(failure_class)
     error = from_text(kind or openai.APIError, message)
     return given_up(error) if failure_class in _TRIED_AGAIN else error
 

@@ -17,11 +17,10 @@ import tenacity
 from corpusmill.lightrag import choosing, retrying
 from corpusmill.lightrag import openai as ours
 from corpusmill.lightrag.utils import TokenTracker
+from tests.fixtures.fleet import KEY
 from tests.fixtures.lightrag import lightrag_module
 from tests.fixtures.simulator import Simulator, running
 from tests.integration.lightrag_rows import ROWS, Outcome, Row
-
-KEY = "sk-of-nobody"
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +61,8 @@ async def test_a_situation_ends_as_it_does_with_lightrag(
             monkeypatch.delenv(name)
         else:
             monkeypatch.setenv(name, value.format(root=endpoint.root_url))
-    wanted = await _outcome(row, theirs, endpoint)
-    found = await _outcome(row, ours, endpoint)
+    wanted = await outcome_of(row, theirs, endpoint)
+    found = await outcome_of(row, ours, endpoint)
     if row.expected is None:
         assert _alike(wanted, found), f"LightRAG: {_shown(wanted)}; ours: {_shown(found)}"
     else:
@@ -71,8 +70,8 @@ async def test_a_situation_ends_as_it_does_with_lightrag(
         assert not row.expected(wanted), f"no difference any more, where the reason was: {row.differs}"
 
 
-async def _outcome(row: Row, module: ModuleType, endpoint: Simulator) -> Outcome:
-    choosing.use_local()
+async def outcome_of(row: Row, module: ModuleType, endpoint: Simulator) -> Outcome:
+    """Run the row against a module, in the mode that is chosen."""
     endpoint.set_faults(*row.faults)
     before = endpoint.stats()["requests"]
     tracker = TokenTracker()
