@@ -121,7 +121,11 @@ def _environment(home: Path, broker: str, database: str) -> dict[str, str]:
 
 
 def _server_s(pid: int | None) -> float:
-    return cpu_s(with_children(pid)) if pid else 0.0
+    """CPU of PostgreSQL: of its processes that live, and of those that it has seen end, as that of a closed session."""
+    if pid is None:
+        return 0.0
+    ended = psutil.Process(pid).cpu_times()
+    return cpu_s(with_children(pid)) + ended.children_user + ended.children_system
 
 
 def _watched(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
