@@ -7,13 +7,15 @@ the endpoint, the broker, PostgreSQL and the scheduler on another.
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,7 @@ from benchmarks.floor import Floor
 from benchmarks.loads import CHAT, EMBEDDINGS, Load
 from benchmarks.machine import Cores, Meter, cores, pinned
 from benchmarks.report import Bar, Section, Table, megabytes, middle, times
+from benchmarks.shares import PARTS, sampled
 from benchmarks.simulator import simulator
 
 LATENCY_MS = "50"
@@ -31,6 +34,8 @@ LATENCY_MS = "50"
 RPM, TPM = 1_000_000, 1_000_000_000
 ENDPOINT = ("--latency-ms", LATENCY_MS, "--rpm", str(1000 * RPM), "--tpm", str(1000 * TPM))
 WARM_UP = 300
+LEDGERS = ("SQLite", "PostgreSQL")
+_NO_SAMPLES = "py-spy is not there or may not look at processes here: the shares are left out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Task:
     count: int
     in_flight: int
     cpu_aim_s: float
+    rate_aim: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,13 @@ class Cost:
     wall_s: float
     rss: int
     server_cpu_s: float | None = None
+    longest_hold_up_ms: float = 0.0
+    samples: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def per_second(self) -> float:
+        """Chunks a second."""
+        return self.count / self.wall_s
 
     @property
     def cpu_a_thousand(self) -> float:
@@ -63,8 +76,8 @@ class Cost:
 def tasks(chats: int, embeddings: int) -> list[Task]:
     """The two kinds of work."""
     return [
-        Task("chat", CHAT, chats, 500, 0.60),
-        Task("embeddings", EMBEDDINGS, embeddings, 8, 0.15),
+        Task("chat", CHAT, chats, 500, 0.60, 1_500),
+        Task("embeddings", EMBEDDINGS, embeddings, 8, 0.15, 5_000),
     ]
 
 
@@ -81,8 +94,9 @@ def measure(chosen: Sequence[Task], turns: int) -> Section:
         f"One worker process on one core at {LATENCY_MS} ms latency: Celery with events, leases, limiter, journal, "
         "ledger, prices. The floor is aiohttp and orjson on uvloop, doing nothing else (embeddings: decoded into one "
         f"array). Medians of {turns} turns, each with a fresh worker; imports and a warm-up of {WARM_UP} left out.",
-        [_table(task, medians) for task in chosen],
-        [_bar(task, medians, ledger) for task in chosen for ledger in ("SQLite", "PostgreSQL")],
+        [table for task in chosen for table in (_table(task, medians), _shares(task, medians))],
+        [bar for task in chosen for ledger in LEDGERS for bar in _bars(task, medians[task.name, ledger], ledger)],
+        [_NO_SAMPLES] if not any(cost.samples for cost in medians.values()) else (),
     )
 
 
@@ -109,8 +123,13 @@ def _worker(task: Task, base_url: str, home: Path, database: str, server: server
         job = fleet.submit(task.load, task.count, "measured")
         with Meter({"worker": [worker], "server": server.processes() if server else []}) as meter:
             fleet.run(job)
+        # Apart, since to be sampled costs something as well.
+        job = fleet.submit(task.load, task.count, "sampled")
+        with sampled(worker.pid) as samples:
+            fleet.run(job)
+    held_up_ms = max(map(float, re.findall(r"longest_hold_up_ms=([\d.]+)", fleet.log())), default=math.nan)
     spent = meter.cpu_s["server"] if server else None
-    return Cost(task.count, meter.cpu_s["worker"], meter.wall_s, meter.peak("worker"), spent)
+    return Cost(task.count, meter.cpu_s["worker"], meter.wall_s, meter.peak("worker"), spent, held_up_ms, samples)
 
 
 @contextmanager
@@ -132,6 +151,8 @@ def _median(costs: Sequence[Cost]) -> Cost:
         middle(cost.wall_s for cost in costs),
         int(middle(cost.rss for cost in costs)),
         middle(spent) if spent else None,
+        middle(cost.longest_hold_up_ms for cost in costs),
+        sum((cost.samples for cost in costs), Counter()),
     )
 
 
@@ -140,18 +161,39 @@ def _table(task: Task, medians: Mapping[tuple[str, str], Cost]) -> Table:
     rows = []
     for (name, client), cost in medians.items():
         if name == task.name:
-            label = client if cost is floor else f"worker, ledger on {client}"
+            worker = cost is not floor
             server = "" if cost.server_cpu_s is None else f"{cost.server_cpu_s / cost.count * 1000:.3f}"
             rows.append(
                 [
-                    label, f"{cost.cpu_a_thousand:.3f}", times(cost.cpu_a_thousand, floor.cpu_a_thousand),
-                    f"{cost.count / cost.wall_s:,.0f}", megabytes(cost.rss), server,
+                    f"worker, ledger on {client}" if worker else client,
+                    f"{cost.cpu_a_thousand:.3f}",
+                    times(cost.cpu_a_thousand, floor.cpu_a_thousand),
+                    f"{cost.per_second:,.0f}",
+                    megabytes(cost.rss),
+                    f"{cost.longest_hold_up_ms:.0f}" if worker else "",
+                    server,
                 ]
-            )  # fmt: skip
-    head = ("client", "CPU-s per 1,000", "to the floor", "per second", "most memory, MB", "database server's CPU-s")
+            )
+    head = (
+        "client", "CPU-s per 1,000", "to the floor", "per second", "most memory, MB", "loop held up at most, ms",
+        "database server's CPU-s",
+    )  # fmt: skip
     return Table(f"{task.load.name}, {task.count:,} chunks", head, rows)
 
 
-def _bar(task: Task, medians: Mapping[tuple[str, str], Cost], ledger: str) -> Bar:
-    what = f"{task.name}, CPU-s per 1,000, ledger on {ledger}"
-    return Bar(what, task.cpu_aim_s, medians[task.name, ledger].cpu_a_thousand)
+def _shares(task: Task, medians: Mapping[tuple[str, str], Cost]) -> Table:
+    """How the CPU of a worker is divided."""
+    rows = []
+    for ledger in LEDGERS:
+        cost = medians[task.name, ledger]
+        whole = max(1, cost.samples.total())
+        rows.append([ledger, *(f"{cost.cpu_a_thousand * cost.samples[part] / whole:.3f}" for part in PARTS)])
+    return Table(f"{task.load.name}: CPU-s per 1,000 by part, sampled", ("ledger on", *PARTS), rows)
+
+
+def _bars(task: Task, cost: Cost, ledger: str) -> list[Bar]:
+    return [
+        Bar(f"{task.name}, CPU-s per 1,000, ledger on {ledger}", task.cpu_aim_s, cost.cpu_a_thousand),
+        Bar(f"{task.name} a second, ledger on {ledger}", task.rate_aim, cost.per_second, at_least=True),
+        Bar(f"{task.name}, longest the loop was held up, ledger on {ledger}", 20, cost.longest_hold_up_ms, " ms"),
+    ]

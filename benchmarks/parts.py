@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks import growth, hot_path, intake, ledger_rates, lightrag, limit_cases, limit_share, scale, submits
+from benchmarks import (
+    growth,
+    hot_path,
+    intake,
+    ledger_rates,
+    lightrag,
+    limit_cases,
+    limit_share,
+    memory,
+    scale,
+    submits,
+)
 from benchmarks import simulator as other_end
 from benchmarks.peers import costs, shares
 from benchmarks.report import Section
@@ -84,6 +95,7 @@ FULL = replace(
 
 PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "hot-path": lambda sizes: hot_path.measure(hot_path.tasks(sizes.chats, sizes.embeddings), sizes.turns),
+    "memory": lambda _: memory.measure(),
     "limits": lambda sizes: limit_share.measure(sizes.limits(), sizes.limit_s),
     "peers": lambda sizes: costs.measure(
         costs.Counts({"chat": sizes.chats, "embeddings": sizes.embeddings}, sizes.peer_share), sizes.turns

@@ -57,7 +57,7 @@ class Watchdog:
 
     def _look(self, loop: asyncio.AbstractEventLoop, due: float, queued_s: float) -> None:
         late_s = time.monotonic() - due
-        if late_s > LONGEST_S:
+        if late_s > LONGEST_S and self._metrics.in_flight:
             self._note(late_s - (self._queued_s() - queued_s))
         self._wait(loop)
 

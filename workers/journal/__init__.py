@@ -5,7 +5,8 @@ records: `sent` before a call, `reply` or `void` after it, `done` once SQL has i
 nobody holds adopts it: replies are committed, a call without a reply becomes usage of unknown outcome.
 
 What is promised: a reply that was appended survives the death of its process, whatever kills it. It is not synced to
-the disk, because SQL has it within the next fifth of a second: a power cut may cost the last replies.
+the disk, because SQL has it within the next fifth of a second: a power cut may cost the last replies. What one turn of
+the loop has to note is appended together, see `workers.turn`.
 """
 
 from workers.journal.adoption import adopt
