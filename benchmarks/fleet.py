@@ -45,7 +45,7 @@ class Fleet:
             providers={PROVIDER: Provider(base_url=base_url, api_key=SecretStr(KEY))},
         )
         self.ledger = Ledger.open(database)
-        self.app: App = make_app(self.settings)
+        self._app: App = make_app(self.settings)
 
     @contextmanager
     def worker(self, core: int | None) -> Iterator[psutil.Process]:
@@ -97,7 +97,7 @@ class Fleet:
     def close(self) -> None:
         """Let go of ledger and broker."""
         self.ledger.close()
-        self.app.close()
+        self._app.close()
 
     @contextmanager
     def _process(self, name: str, core: int | None) -> Iterator[psutil.Process]:
