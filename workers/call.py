@@ -8,25 +8,34 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from corpusmill.ledger.records import ItemResult, Usage
+from corpusmill.limits import day_over_s
 from corpusmill.llm.client import Reply
 from corpusmill.llm.errors import CallError
 from corpusmill.llm.usage import Tokens
 from workers.accounts import Bill, billed_rows, new_rows, total_usd
 from workers.admission import Ticket
 from workers.dispatch import Dispatch
+from workers.flex import at_usual_tier
 from workers.journal import Reply as Paid
 from workers.work import Work
 
 # Vectors by the hundred: to decode and keep them takes milliseconds, which the loop has not got.
 LARGE_BYTES = 256 << 10
+# An endpoint that does not say when its day is over is asked again after so long.
+DAY_UNTOLD_S = 3600.0
 
 
 class Call:
-    """One attempt at a request that was admitted. `number` counts the calls for these units from 1."""
+    """One attempt at a request that was admitted. `number` counts the calls for these units from 1.
 
-    def __init__(self, dispatch: Dispatch, work: Work, ticket: Ticket, *, provider: str, number: int) -> None:
+    `spilled`: flex has no capacity, and the job goes on without it.
+    """
+
+    def __init__(
+        self, dispatch: Dispatch, work: Work, ticket: Ticket, *, provider: str, number: int, spilled: bool = False
+    ) -> None:
         self._dispatch, self._work, self._ticket = dispatch, work, ticket
-        self._number = number
+        self._number, self._spilled = number, spilled
         self._attempt_id = os.urandom(16)
         self._rows: Sequence[Usage] = new_rows(self._attempt_id, ticket.units, ticket.facts, provider)
 
@@ -38,6 +47,8 @@ class Call:
             DiskFull: the journal cannot note it, so it was not sent.
         """
         body = self._work.body(self._ticket.units, self._ticket.member.endpoint)
+        if self._spilled:
+            body = at_usual_tier(body)
         await self._depart()
         try:
             reply = await self._ticket.member.client.call(self._work.path, body)
@@ -75,6 +86,9 @@ class Call:
         except CallError as error:
             error.request_id = error.request_id or reply.request_id
             self._book_failure(error, reply)
+            raise
+        except BaseException:  # a mistake of ours, or cut off: its place is free all the same
+            self._ticket.returned("untold")
             raise
         self._book_success(reply, *taken)
 
@@ -138,6 +152,8 @@ class Call:
         headers = reply.headers if reply is not None else error.headers
         used = error.billed.tokens.prompt + error.billed.tokens.completion if error.billed is not None else None
         self._ticket.door.gate.settle(self._ticket.grant, headers or None, used)
+        if error.failure.slows in ("rate", "day") and error.retry_after_s is None:
+            error.retry_after_s = day_over_s(headers) or (DAY_UNTOLD_S if error.failure.slows == "day" else None)
         if error.failure.slows is not None:
             self._ticket.door.gate.penalty(error.retry_after_s, error.failure.slows)
 

@@ -17,7 +17,7 @@ from corpusmill.errors import DiskFull
 from corpusmill.limits import LimiterParked, RequestTooLarge
 from corpusmill.llm import packs
 from corpusmill.llm.errors import CallError
-from corpusmill.llm.retry import RetryLater, with_retries
+from corpusmill.llm.retry import LONGEST_WAIT_S, RetryLater, with_retries
 from workers.admission import GivenUp, Ticket, admit
 from workers.call import Call
 from workers.dispatch import Dispatch
@@ -36,6 +36,10 @@ AFTER_A_CRASH_S = 30.0
 UNREACHABLE_S = 5.0
 
 
+class NotNow(GivenUp):
+    """It has to wait for something else first."""
+
+
 class Delivery:
     """One request, from the first wait to the last result. Used on the loop only."""
 
@@ -46,6 +50,7 @@ class Delivery:
         self._waiting = True
         self._calls = 0
         self._last_error: CallError | None = None
+        self._spilled = False
         stream.deliveries.add(self)
         self.task = asyncio.get_running_loop().create_task(self._run())
 
@@ -115,20 +120,31 @@ class Delivery:
     # --- one try ------------------------------------------------------------------------------------------------
 
     async def _try(self) -> None:
+        while not await self._tried():
+            pass
+        if not self._spilled:
+            self._stream.patience.served()
+        if not self._stream.proved:
+            for each in self._stream.prove():
+                self._dispatch.fail(each.units, each.error)
+
+    async def _tried(self) -> bool:
+        """Call once all is there that it needs; False: while we waited, flex turned out to have no capacity."""
         self._waiting = True
+        await self._flex_capacity()
         await self._stream.probation.enter()
         try:
-            ticket = await admit(self._dispatch, self._stream, self._work, self._wanted)
+            ticket = await admit(self._dispatch, self._stream, self._work, self._wanted_now)
             self._waiting = False
             await self._make(ticket)
+        except NotNow:
+            return False
         except CallError as error:
             self._last_error = error
             raise
         finally:
             self._stream.probation.leave()
-        if not self._stream.proved:
-            for each in self._stream.prove():
-                self._dispatch.fail(each.units, each.error)
+        return True
 
     async def _make(self, ticket: Ticket) -> None:
         self._units = ticket.units
@@ -137,10 +153,15 @@ class Delivery:
         provider = ticket.member.endpoint.name if pool else ticket.units[0].shard.job.run.provider
         self._called = ticket.member
         try:
-            await Call(self._dispatch, self._work, ticket, provider=provider, number=self._calls).make()
+            call = Call(
+                self._dispatch, self._work, ticket, provider=provider, number=self._calls, spilled=self._spilled
+            )
+            await call.make()
         except CallError as error:
             await self._note_reached(ticket.member, error)
             self._look_elsewhere(ticket, error)
+            if error.failure_class == "flex_unavailable":
+                self._without_flex(error)
             raise
         finally:
             self._dispatch.window.release()
@@ -156,6 +177,32 @@ class Delivery:
         asked, lane = error.retry_after_s, self._stream.lane
         if asked and len(lane.members) > 1 and lane.shortest_wait_s(self._stream.model, ticket.facts) < asked:
             error.retry_after_s = None
+
+    def _without_flex(self, error: CallError) -> None:
+        """Go on at the usual tier, or have the whole stream wait: as the job says."""
+        if self._units[0].shard.job.run.flex == "spill":
+            self._spilled = True
+        else:
+            self._stream.patience.refused(error, self._dispatch.retry.min_s)
+
+    async def _flex_capacity(self) -> None:
+        """Wait while flex has none.
+
+        Raises:
+            RetryLater: that may take long, so the work is better given back.
+        """
+        patience = self._stream.patience
+        while not self._spilled and patience.error is not None and (wait_s := patience.wait_s):
+            if wait_s > LONGEST_WAIT_S:
+                raise RetryLater(wait_s, patience.error)
+            await asyncio.sleep(wait_s)
+            self._wanted()
+
+    def _wanted_now(self) -> tuple[Unit, ...]:
+        """As `_wanted`; and that flex may have capacity, as far as the stream knows by now."""
+        if not self._spilled and self._stream.patience.wait_s:
+            raise NotNow
+        return self._wanted()
 
     async def _rest(self, seconds: float) -> None:
         """Wait between two tries, unless nobody wants another."""

@@ -41,7 +41,8 @@ class RunningJob:
         asked = (prompt_tokens, output_tokens)
         found = self._estimates.get(asked)
         if found is None:
-            tier = self.run.spec.options.get("service_tier")
+            # One that spills may be served at the usual price.
+            tier = None if self.run.flex == "spill" else self.run.spec.options.get("service_tier")
             found = self._estimates[asked] = self.card.estimate(prompt_tokens, output_tokens, tier=tier)
         return found
 

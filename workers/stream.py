@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from corpusmill.ledger.records import Priority
 from corpusmill.llm.errors import CallError
+from workers.flex import Patience
 from workers.held import HeldShard, Unit
 from workers.lane import Lane
 from workers.probation import Probation
@@ -41,6 +42,7 @@ class Stream:
     def __init__(self, lane: Lane, model: str, priority: Priority, *, turns: int) -> None:
         self.lane, self.model, self.priority = lane, model, priority
         self.probation = Probation()
+        self.patience = Patience()
         self.turns = asyncio.Semaphore(turns)
         self.shards: set[HeldShard] = set()
         self.deliveries: set[Delivery] = set()

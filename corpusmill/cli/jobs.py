@@ -9,9 +9,10 @@ import typer
 
 from corpusmill.cli.options import OutFile, budget_usd
 from corpusmill.cli.output import out
+from corpusmill.cli.times import hour
 
 if TYPE_CHECKING:
-    from corpusmill.mill import Job
+    from corpusmill.mill import Job, Summary
 
 JobRef = Annotated[
     str, typer.Argument(metavar="JOB", help="An id, the start of one, a --name (its newest job), or `last`.")
@@ -32,7 +33,7 @@ def jobs(
             (
                 job.id,
                 job.view.name or "",
-                summary.state + (f" ({summary.reason})" if summary.reason else ""),
+                _state(summary),
                 f"{summary.succeeded + summary.failed:,}/{summary.items:,}",
                 f"{summary.failed:,}",
                 usd(summary.usd),
@@ -133,6 +134,12 @@ def _tell(job: Job) -> None:
     for line in outcome_lines(job, summary):
         out.summary(line)
     out.result(summary.as_dict())
+
+
+def _state(summary: Summary) -> str:
+    if summary.parked_until is not None:
+        return f"{summary.state} (parked until {hour(summary.parked_until)})"
+    return summary.state + (f" ({summary.reason})" if summary.reason else "")
 
 
 def _when(epoch_s: float) -> str:

@@ -7,12 +7,12 @@ lower it, never raise it.
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from corpusmill.cli.output import out
+from corpusmill.cli.times import hour
 from corpusmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _cells(row: LimitRow) -> tuple[str, ...]:
         _pair(found.told_rpm, found.told_tpm) if found else "-",
         _in_force(found),
         f"{found.used:.0%}" if found and (found.rpm or found.tpm) else "-",
-        "-" if row.cool_until is None else _hour(row.cool_until),
+        "-" if row.cool_until is None else hour(row.cool_until),
         f"limits set (version {row.rule})" if row.rule else "settings",
     )
 
@@ -106,9 +106,3 @@ def _in_force(found: Standing | None) -> str:
 
 def _pair(rpm: int | None, tpm: int | None) -> str:
     return "/".join("-" if limit is None else "none" if limit == 0 else f"{limit:,}" for limit in (rpm, tpm))
-
-
-def _hour(at: float) -> str:
-    """The hour here, and the day when it is another."""
-    then, now = datetime.fromtimestamp(at).astimezone(), datetime.now().astimezone()
-    return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%a %H:%M}"

@@ -91,6 +91,24 @@ class ModelFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FlexFlag:
+    """What follows when the flex tier has no capacity."""
+
+    flex: Annotated[
+        Literal["wait", "spill"] | None,
+        Option(
+            show_default="wait",
+            help="With the flex tier, when it has no capacity: wait, longer each time, or spill to the usual tier and "
+            "price.",
+        ),
+    ] = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the mill takes it."""
+        return {"flex": self.flex}
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorpusFlags:
     """How sources become items."""
 

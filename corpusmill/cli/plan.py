@@ -13,6 +13,7 @@ from corpusmill.cli.options import (
     CorpusFlags,
     Dimensions,
     ErrorsFile,
+    FlexFlag,
     JobFlags,
     Messages,
     ModelFlags,
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
 
 
 def complete(
-    sources: Sources, model: Models, messages: Messages, options: ModelFlags, corpus: CorpusFlags, job: JobFlags
+    sources: Sources,
+    model: Models,
+    messages: Messages,
+    options: ModelFlags,
+    corpus: CorpusFlags,
+    flex: FlexFlag,
+    job: JobFlags,
 ) -> None:
     """Plan a completion job."""
-    asked = {**options.as_dict(), **corpus.as_dict(), **job.as_dict()}
+    asked = {**options.as_dict(), **corpus.as_dict(), **flex.as_dict(), **job.as_dict()}
     _plan("completion", sources, model, asked, **messages.as_dict())
 
 
@@ -39,9 +46,9 @@ def embed(sources: Sources, model: Models, corpus: CorpusFlags, job: JobFlags, d
     _plan("embedding", sources, model, {**corpus.as_dict(), **job.as_dict()}, dimensions=dimensions)
 
 
-def run(requests: Requests, job: JobFlags, errors: ErrorsFile = None) -> None:
+def run(requests: Requests, flex: FlexFlag, job: JobFlags, errors: ErrorsFile = None) -> None:
     """Plan a live run of an OpenAI Batch request file."""
-    _plan("request", [requests], [], {**job.as_dict(), "errors_out": errors})
+    _plan("request", [requests], [], {**flex.as_dict(), **job.as_dict(), "errors_out": errors})
 
 
 def _plan(kind: Any, sources: list[str], models: list[str], asked: dict[str, Any], **facts: Any) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from corpusmill.cli.output import out
 from corpusmill.cli.report import by_class
+from corpusmill.cli.times import hour
 from corpusmill.endpoint import Limits
 from corpusmill.mill.sums import usd
 from corpusmill.mill.watching import Look
@@ -51,6 +52,8 @@ class Pace:
         parts += [f"{counts.cached:,} cached"] if counts.cached else []
         parts += [f"{counts.failed:,} failed ({by_class(counts.failed_by_class)})"] if counts.failed else []
         parts.append(f"{short(counts.prompt_tokens + counts.completion_tokens)} tokens")
+        if counts.parked_until is not None:
+            parts.append(f"parked until {hour(counts.parked_until)}, the endpoint allows nothing before")
         parts.append("unpriced" if counts.usd is None else f"{usd(counts.usd)} USD")
         return [*parts, *self._speed(look)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from corpusmill.cli.times import hour
 from corpusmill.ledger.records import JobView, WorkerView
 from corpusmill.mill import Job, Summary
 from corpusmill.mill.sums import usd
@@ -83,6 +84,8 @@ def waiting_for_worker(job: JobView, workers: Sequence[WorkerView], *, embedded_
 
 
 def _state(summary: Summary) -> str:
+    if summary.parked_until is not None:
+        return f"{summary.state}, parked until {hour(summary.parked_until)}: the endpoint allows nothing before"
     return f"{summary.state} ({summary.reason})" if summary.reason else summary.state
 
 

@@ -9,6 +9,7 @@ from corpusmill.cli.options import (
     CorpusFlags,
     Dimensions,
     ErrorsFile,
+    FlexFlag,
     JobFlags,
     Messages,
     Model,
@@ -27,7 +28,13 @@ LIVE = "live: every request is sent now, at full price (the Batch API's half pri
 
 
 def complete(
-    sources: Sources, model: Model, messages: Messages, options: ModelFlags, corpus: CorpusFlags, job: JobFlags
+    sources: Sources,
+    model: Model,
+    messages: Messages,
+    options: ModelFlags,
+    corpus: CorpusFlags,
+    flex: FlexFlag,
+    job: JobFlags,
 ) -> int:
     """Run a prompt over every chunk of a corpus.
 
@@ -35,7 +42,7 @@ def complete(
     of the source: id, source, chunk, start, end, output, finish_reason, model, tokens, cached, metadata. The same
     command again goes on where the job stands; when it is finished it prints the same numbers and buys nothing.
     """
-    asked = {**options.as_dict(), **corpus.as_dict(), **job.as_dict()}
+    asked = {**options.as_dict(), **corpus.as_dict(), **flex.as_dict(), **job.as_dict()}
     return _work("completion", sources, asked, model=model, **messages.as_dict())
 
 
@@ -48,7 +55,7 @@ def embed(sources: Sources, model: Model, corpus: CorpusFlags, job: JobFlags, di
     return _work("embedding", sources, {**corpus.as_dict(), **job.as_dict()}, model=model, dimensions=dimensions)
 
 
-def run(requests: Requests, job: JobFlags, errors: ErrorsFile = None) -> int:
+def run(requests: Requests, flex: FlexFlag, job: JobFlags, errors: ErrorsFile = None) -> int:
     """Run an OpenAI Batch request file live, at full price.
 
     Each line's body passes through untouched. The endpoint's answers come back whole in Batch output lines (--out),
@@ -58,7 +65,7 @@ def run(requests: Requests, job: JobFlags, errors: ErrorsFile = None) -> int:
         out.note(LIVE)
     else:
         out.line(LIVE)
-    return _work("request", [requests], {**job.as_dict(), "errors_out": errors})
+    return _work("request", [requests], {**flex.as_dict(), **job.as_dict(), "errors_out": errors})
 
 
 def _work(kind: Kind, sources: list[str], asked: dict[str, Any], **facts: Any) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, case, func, select
 
+from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Job, Result, Shard, Usage
 from corpusmill.ledger.records import Counts
 
@@ -43,11 +44,25 @@ def counts(conn: Connection, job_id: int) -> Counts:
         unknown_attempts=int(sums.unknown_attempts or 0),
         requests=int(sums.requests or 0),
         failed_by_class=_failed_by_class(conn, job_id) if sums.failed else {},
+        parked_until=_parked_until(conn, sums),
     )
 
 
+_OPEN = and_(Shard.done.is_(False), Shard.succeeded + Shard.failed < Shard.goal)
+_GOING = func.count(case((and_(_OPEN, Shard.not_before.is_(None)), 1))).label("going")
+_PARKED = func.min(case((_OPEN, Shard.not_before))).label("not_before")
+
+
+def _parked_until(conn: Connection, sums: Any) -> float | None:
+    """When the first of the open shards may be sent, if none may be now; in epoch seconds."""
+    if sums.going or sums.not_before is None:
+        return None
+    now = read_clock(conn)
+    return now.wall_s + sums.not_before - now.lease_s if sums.not_before > now.lease_s else None
+
+
 def _sums(conn: Connection, job_id: int) -> Any:
-    columns = [func.sum(column).label(column.key) for column in _SUMMED]
+    columns = [_GOING, _PARKED, *(func.sum(column).label(column.key) for column in _SUMMED)]
     statement = select(*columns).where(Shard.job_id == job_id)
     return conn.execute(statement).one()
 

@@ -70,6 +70,7 @@ def _row(new: NewJob, collection_id: int, made_at: float) -> dict[str, object]:
         "errors_out": new.errors_out,
         "detached": new.detached,
         "price_card": None if new.price_card is None else dict(new.price_card),
+        "flex": new.flex,
         "created_at": made_at,
     }
 

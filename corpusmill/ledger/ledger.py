@@ -36,6 +36,7 @@ from corpusmill.ledger.records import (
     CommitReport,
     Counts,
     Ended,
+    Flex,
     ItemState,
     JobView,
     KeptAnswer,
@@ -293,6 +294,10 @@ class Ledger:
     def set_name(self, job_id: int, name: str | None) -> None:
         """Give the job another name."""
         self._db.write(control.set_plain, job_id, name=name)
+
+    def set_flex(self, job_id: int, flex: Flex) -> None:
+        """Give the job another answer to flex having no capacity; shards that run go on as they began."""
+        self._db.write(control.set_plain, job_id, flex=flex)
 
     def set_priority(self, job_id: int, priority: Priority) -> None:
         """Give the job another priority; shards on a queue already stay there."""

@@ -16,6 +16,7 @@ from corpusmill.spec import JobSpec
 Priority = Literal["high", "normal", "low"]
 JobState = Literal["loading", "queued", "running", "paused", "finished", "cancelled", "stopped"]
 PauseReason = Literal["user", "first", "budget", "billing", "key", "endpoint", "disk"]
+Flex = Literal["wait", "spill"]
 ItemState = Literal["succeeded", "failed", "open"]
 UsageOutcome = Literal["paid", "unknown"]
 # Whether money could be set aside: yes; not while others hold theirs; not under this budget; not our shard any more.
@@ -52,6 +53,7 @@ class NewJob:
     errors_out: str | None = None
     detached: bool = False
     price_card: Mapping[str, Any] | None = None
+    flex: Flex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class JobRun:
     priority: Priority
     budget_usd: Decimal | None
     price_card: Mapping[str, Any] | None
+    flex: Flex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,11 +277,15 @@ class JobView:
     created_at: float
     committed_at: float | None
     finished_at: float | None
+    flex: Flex | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A job's numbers over its life; `items == succeeded + failed + open`. `usd` None: the model is unpriced."""
+    """A job's numbers over its life; `items == succeeded + failed + open`. `usd` None: the model is unpriced.
+
+    `parked_until`: nothing of it is sent before (epoch seconds), since the endpoint allows nothing.
+    """
 
     items: int
     succeeded: int
@@ -292,6 +299,7 @@ class Counts:
     unknown_attempts: int
     requests: int
     failed_by_class: Mapping[str, int]
+    parked_until: float | None = None
 
     @property
     def open(self) -> int:

@@ -82,6 +82,8 @@ class Settlement:
 class Slowdown:
     """How the fleet answers a refusal: nothing for `cool_s`, then `keep` of the rate, growing by `ramp` a second.
 
+    `ramp`: of the whole rate; negative: of what is left of it, so that the way back takes as long from wherever it is.
+
     `drain`: the bucket is empty when it goes on, so that nobody rushes in.
     """
 

@@ -30,6 +30,7 @@ def _names(*whose: str) -> tuple[Names, ...]:
 REQUESTS = _names("requests", "project-requests", "requests-minute")
 TOKENS = _names("tokens", "project-tokens", "tokens-minute")
 DAY_S = 86_400
+LONG_S = 300  # a minute's limit is whole again long before
 LARGEST = 10**12  # more than any endpoint grants: garbage
 
 NUMBER = re.compile(r"\d{1,13}(?:\.\d*)?", re.ASCII)
@@ -53,6 +54,16 @@ def told_by(headers: Mapping[str, str]) -> Told:
     rpm, requests_left = _lowest(headers, REQUESTS)
     tpm, tokens_left = _lowest(headers, TOKENS)
     return Told(rpm, tpm, requests_left, tokens_left)
+
+
+def day_over_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds until a limit that is used up, and takes long to come back, is whole again; None where none is told."""
+    resets = [duration_s(headers.get(each.reset, "")) for each in (*REQUESTS, *TOKENS) if _used_up(headers, each)]
+    return max((reset_s for reset_s in resets if reset_s is not None and reset_s > LONG_S), default=None)
+
+
+def _used_up(headers: Mapping[str, str], names: Names) -> bool:
+    return bool(_count(headers.get(names.limit))) and _count(headers.get(names.remaining)) == 0
 
 
 @lru_cache(maxsize=1024)  # every reply has some, and mostly the same ones
@@ -85,7 +96,7 @@ def _is_daily(limit: int, remaining: int | None, reset_s: float | None) -> bool:
     """Whether a limit is of a day: it takes minutes to refill, or refills in the very time that a day's would."""
     if reset_s is None or remaining is None or remaining >= limit:
         return False
-    return reset_s > 300 or abs(reset_s * limit / (limit - remaining) / DAY_S - 1) < 0.02
+    return reset_s > LONG_S or abs(reset_s * limit / (limit - remaining) / DAY_S - 1) < 0.02
 
 
 def _count(text: str | None) -> int | None:

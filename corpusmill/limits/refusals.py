@@ -8,15 +8,17 @@ from typing import Literal
 
 from corpusmill.limits.bucket import Slowdown
 
-Refusal = Literal["rate", "slow_down", "overload"]
+Refusal = Literal["rate", "slow_down", "overload", "day"]
 
 LONGEST_COOL_S = 86_400.0
-RAMP_RULE_TPM = 1_000_000  # above this, `slow_down` means: grow by at most half in a quarter of an hour
+# Above this, `slow_down` means: grow by at most half in a quarter of an hour.
+RAMP_RULE_TPM = 1_000_000
+SLOW_RAMP = -0.5 / 900
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`cool_s` without a Retry-After, the share of the rate to keep, and what it grows by a second."""
+    """`cool_s` without a Retry-After, the share of the rate to keep, and what it grows by a second: see `Slowdown`."""
 
     cool_s: float
     keep: float
@@ -28,14 +30,15 @@ ANSWERS: Mapping[Refusal, Answer] = {
     "rate": Answer(0.0, 0.8, 0.1),
     "overload": Answer(1.0, 0.5, 0.05),
     "slow_down": Answer(1.0, 0.5, 0.05),
+    # Nothing goes until the day is over; whoever does not say when is asked again after an hour.
+    "day": Answer(3600.0, 1.0, 0.0),
 }
-SLOW_RAMP = 0.5 * 0.5 / 900
 
 
 def slowdown_for(kind: Refusal, retry_after_s: float | None, *, tpm: int) -> Slowdown:
     """What to tell the bucket after a refusal, under a limit of `tpm` tokens a minute (0: none)."""
     answer = ANSWERS[kind]
-    ramp = SLOW_RAMP if kind == "slow_down" and tpm * answer.keep > RAMP_RULE_TPM else answer.ramp
+    ramp = SLOW_RAMP if kind == "slow_down" and tpm > RAMP_RULE_TPM else answer.ramp
     cool_s = answer.cool_s if retry_after_s is None else min(max(retry_after_s, 0.0), LONGEST_COOL_S)
     return Slowdown(cool_s=cool_s, keep=answer.keep, ramp=ramp)
 

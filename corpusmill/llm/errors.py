@@ -15,6 +15,7 @@ from corpusmill.llm.taxonomy import (
     CLASSES,
     CODES,
     FIRST_SAYINGS,
+    OF_A_DAY,
     SAYINGS,
     TYPES,
     FailureClass,
@@ -153,6 +154,11 @@ def _word(value: object) -> str | None:
 
 def classify(status: int, facts: ErrorFacts) -> str:
     """The name of the failure class: by message where it is stronger, code, type, message, parameter, then status."""
+    found = _recognised(status, facts)
+    return "day_limited" if found == "rate_limited" and OF_A_DAY.search(facts.message) else found
+
+
+def _recognised(status: int, facts: ErrorFacts) -> str:
     code, kind = (facts.code or "").lower(), (facts.type or "").lower()
     return (
         _said(FIRST_SAYINGS, status, facts.message)

@@ -15,7 +15,7 @@ from typing import Literal
 Action = Literal["retry", "retry_free", "fail", "pause", "stop"]
 Outcome = Literal["unpaid", "unknown", "paid"]
 Pause = Literal["billing", "key", "endpoint"]
-Penalty = Literal["rate", "slow_down", "overload"]
+Penalty = Literal["rate", "slow_down", "overload", "day"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,10 @@ BAD_REPLY_CALLS = 3
 
 _CLASSES = (
     FailureClass("rate_limited", "the endpoint's rate limit was reached", "retry_free", slows="rate"),
+    FailureClass("day_limited", "the endpoint's limit of a day is used up", "retry_free", slows="day"),
     FailureClass("slow_down", "the endpoint asks to grow more slowly", "retry_free", slows="slow_down"),
     FailureClass("overloaded", "the endpoint is overloaded", "retry_free", slows="overload"),
-    FailureClass("flex_unavailable", "the endpoint has no flex capacity now", "retry_free", slows="overload"),
+    FailureClass("flex_unavailable", "the endpoint has no flex capacity now", "retry_free"),
     FailureClass("unavailable", "the endpoint is not ready to answer", "retry", slows="overload"),
     FailureClass("connection", "the endpoint cannot be reached", "retry_free", pauses="endpoint"),
     FailureClass("tls", "no secure connection to the endpoint", "pause", pauses="endpoint"),
@@ -160,6 +161,9 @@ SAYINGS = (
     Saying("context_length", _says(r"maximum context length|context (?:window|length)"), frozenset({400, 413, 422})),
     Saying("no_such_model", _says(r"model\b.{0,200}\b(?:not found|does not exist)"), frozenset({400, 404})),
 )
+
+# A limit of a day has the code of a busy minute.
+OF_A_DAY = _says(r"\bper day\b|\((?:RPD|TPD)\)")
 
 STATUSES = {
     400: "bad_request",

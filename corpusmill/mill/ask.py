@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from corpusmill.ledger.records import Priority
+from corpusmill.ledger.records import Flex, Priority
 from corpusmill.spec import Kind
 
 TooLong = Literal["split", "truncate", "fail"]
@@ -56,6 +56,7 @@ class Terms:
     """How a job is run; only `cache` and the provider's address enter the job key.
 
     `first`: run that many items, then pause. `budget_usd`: None leaves an existing job's cap, `NO_CAP` takes it away.
+    `flex`: what follows when the flex tier has no capacity; None leaves an existing job's answer, a new one waits.
     `force`: replace an output that somebody else wrote. `detach`: the job goes on when its producer leaves.
     """
 
@@ -67,6 +68,7 @@ class Terms:
     priority: Priority = "normal"
     budget_usd: Decimal | None = None
     first: int | None = None
+    flex: Flex | None = None
     cache: bool | None = None
     retry_failed: bool = False
     force: bool = False

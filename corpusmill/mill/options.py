@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from corpusmill.errors import UsageError
-from corpusmill.ledger.records import Priority
+from corpusmill.ledger.records import Flex, Priority
 from corpusmill.mill.ask import OnBadText, Shape, Terms, TooLong
 from corpusmill.mill.outputs import absolute
 from corpusmill.model_options import ModelOptions
@@ -27,6 +27,7 @@ class RunOptions(TypedDict, total=False):
     priority: Priority
     budget_usd: Decimal | float | str | None
     first: int | None
+    flex: Flex | None
     cache: bool
     retry_failed: bool
     skip_invalid: bool

@@ -131,6 +131,7 @@ class _Submission:
             errors_out=str(terms.errors_out) if terms.errors_out else None,
             detached=terms.detach,
             price_card=card,
+            flex=terms.flex,
         )
 
     def _load(self, job: JobView, corpus: Corpus, key: bytes) -> JobView:
@@ -147,6 +148,8 @@ class _Submission:
             self._ledger.set_out(job.id, str(terms.out))
         if terms.priority not in ("normal", job.priority):
             self._ledger.set_priority(job.id, terms.priority)
+        if terms.flex not in (None, job.flex):
+            self._ledger.set_flex(job.id, terms.flex)
         if terms.labels and terms.labels != job.labels:
             self._listener.note(f"{job.public_id} keeps the labels it was made with")
         if terms.errors_out is not None and job.errors_out != str(terms.errors_out):

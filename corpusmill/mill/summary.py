@@ -18,6 +18,7 @@ class Summary:
     """A job's numbers over its life; `requests` alone counts from when this process turned to the job.
 
     `usd` is None when the model is unpriced. `seconds` runs from the end of loading to the last result.
+    `parked_until`: the endpoint allows nothing before (epoch seconds); left out of the object while it does.
     """
 
     job: str
@@ -39,11 +40,14 @@ class Summary:
     out: str | None
     failed_by_class: Mapping[str, int] = field(default_factory=dict)
     note: str | None = None
+    parked_until: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The object of `--json`; money as numbers."""
         facts = asdict(self)
         del facts["failed_by_class"], facts["note"]
+        if self.parked_until is None:
+            del facts["parked_until"]
         return {name: float(value) if isinstance(value, Decimal) else value for name, value in facts.items()}
 
     @property
@@ -80,4 +84,5 @@ def summary_of(job: JobView, counts: Counts, *, requests_before: int, seconds: f
         out=job.out,
         failed_by_class=counts.failed_by_class,
         note=job.note,
+        parked_until=counts.parked_until if job.state in ("queued", "running") else None,
     )

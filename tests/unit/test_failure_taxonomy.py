@@ -106,7 +106,7 @@ def test_what_may_have_been_paid_for_never_counts_as_unpaid() -> None:
 
 def test_only_waiting_for_room_is_free() -> None:
     free = {each.name for each in CLASSES.values() if each.action == "retry_free"}
-    assert free == {"rate_limited", "slow_down", "overloaded", "flex_unavailable", "connection"}
+    assert free == {"rate_limited", "day_limited", "slow_down", "overloaded", "flex_unavailable", "connection"}
     assert all(CLASSES[name].outcome == "unpaid" for name in free)
 
 

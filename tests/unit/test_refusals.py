@@ -15,7 +15,12 @@ def test_retry_after_is_kept_and_bounded_by_a_day() -> None:
 def test_growing_too_fast_is_answered_by_half_the_rate_and_a_slow_way_back_above_a_million_tokens() -> None:
     large, small = slowdown_for("slow_down", None, tpm=10_000_000), slowdown_for("slow_down", None, tpm=500_000)
     assert (large.keep, small.keep) == (0.5, 0.5)
-    assert large.ramp * 900 <= 0.25 < small.ramp * 900
+    assert -large.ramp * 900 <= 0.5 < small.ramp * 900
+
+
+def test_a_limit_of_a_day_cools_for_an_hour_unless_told_otherwise_and_slows_nothing_afterwards() -> None:
+    assert slowdown_for("day", None, tpm=0) == Slowdown(cool_s=3600, keep=1.0, ramp=0.0)
+    assert slowdown_for("day", 12_000.0, tpm=0).cool_s == 12_000
 
 
 def test_two_slowdowns_become_one_that_is_as_strict_as_both() -> None:
