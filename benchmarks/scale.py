@@ -123,7 +123,7 @@ def _one(needs: Needs) -> Table:
     rows = [
         [
             name, f"{need.redis_cpu * 1000:.2f}", f"{need.scripts:.1f}", f"{need.wire / 1000:.1f}",
-            f"{need.sql_cpu * 1000:.2f}", f"{need.transactions:.2f}", f"{need.worker_cpu * 1000:.1f}",
+            f"{need.sql_cpu * 1000:.2f}", f"{need.writes:.2f}", f"{need.worker_cpu * 1000:.1f}",
         ]
         for name, need in (
             ("the scheduler alone, a second", needs.scheduler),
@@ -132,7 +132,8 @@ def _one(needs: Needs) -> Table:
         )
     ]  # fmt: skip
     head = (
-        "", "Redis, CPU ms", "scripts", "KB to and from Redis", "PostgreSQL, CPU ms", "transactions", "worker, CPU ms"
+        "", "Redis, CPU ms", "scripts", "KB to and from Redis", "PostgreSQL, CPU ms", "writing transactions",
+        "worker, CPU ms",
     )  # fmt: skip
     about = f"{scale_fleet.WORKERS} real workers at a hundredth of the limit each, everything on"
     return Table(about, head, rows)
@@ -144,7 +145,7 @@ def _reckoned(fleet: Need, overhead: float) -> Table:
     rows = [
         ["Redis", f"{fleet.redis_cpu:.2f} of a core", f"{fleet.scripts:,.0f} scripts/s", _wire(fleet.wire), ""],
         [
-            "PostgreSQL", f"{fleet.sql_cpu:.2f} cores", f"{fleet.transactions:,.0f} transactions/s",
+            "PostgreSQL", f"{fleet.sql_cpu:.2f} cores", f"{fleet.writes:,.0f} writing transactions/s",
             _wire(a_second * (2 * text + 2 * ANSWER_BYTES + overhead)), f"{stored * DAY_S / GB:,.0f} GB a day",
         ],
         [
@@ -170,7 +171,7 @@ def _breaks(fleet: Need, steps: Sequence[scale_ledger.Step]) -> Table:
         [
             f"PostgreSQL: commits of one answer, {together.commits / together.seconds:,.0f} a second on this disk and "
             "two cores",
-            _times(together.commits / together.seconds / fleet.transactions),
+            _times(together.commits / together.seconds / fleet.writes),
         ],
         ["network of PostgreSQL: 1 Gbit/s", _times(1_000 * MBIT / texts)],
         ["network of PostgreSQL: 10 Gbit/s", _times(10_000 * MBIT / texts)],

@@ -17,7 +17,7 @@ from benchmarks import servers
 from benchmarks.fleet import Fleet
 from benchmarks.loads import CHAT_MODEL, Load
 from benchmarks.machine import Cores, Meter
-from benchmarks.scale_ledger import transactions
+from benchmarks.scale_ledger import writes
 from benchmarks.scale_redis import scripts_run
 from benchmarks.simulator import simulator, stats
 from corpusmill.spec import COMPLETIONS_PATH
@@ -35,7 +35,7 @@ class Need:
     scripts: float
     wire: float
     sql_cpu: float
-    transactions: float
+    writes: float
     worker_cpu: float
 
     def less(self, other: Need) -> Need:
@@ -49,7 +49,7 @@ class Need:
     def values(self) -> tuple[float, ...]:
         """All figures, in order."""
         return (
-            self.requests, self.redis_cpu, self.scripts, self.wire, self.sql_cpu, self.transactions,
+            self.requests, self.redis_cpu, self.scripts, self.wire, self.sql_cpu, self.writes,
             self.worker_cpu,
         )  # fmt: skip
 
@@ -106,10 +106,10 @@ class _Watcher:
         """What is needed a second, over so many."""
         groups = {"workers": self.workers, "redis": self._broker.processes(), "sql": self._database.processes()}
         with Redis.from_url(self._broker.url) as redis, psycopg.connect(self._database.url, autocommit=True) as sql:
-            before, first, paid = redis.info("all"), transactions(sql), self._paid()
+            before, first, paid = redis.info("all"), writes(sql), self._paid()
             with Meter(groups) as meter:
                 time.sleep(seconds)
-            after, last, now_paid = redis.info("all"), transactions(sql), self._paid()
+            after, last, now_paid = redis.info("all"), writes(sql), self._paid()
         got, sent = (after[name] - before[name] for name in ("total_net_input_bytes", "total_net_output_bytes"))
         calls = scripts_run(after) - scripts_run(before)
         found = Need(

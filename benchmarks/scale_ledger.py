@@ -147,8 +147,8 @@ def _size(sql: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def transactions(sql: psycopg.Connection) -> int:
-    """Transactions that the database has seen, as far as it has said so."""
-    row = sql.execute("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()").fetchone()
+def writes(sql: psycopg.Connection) -> int:
+    """Transactions so far that wrote something: each has to be flushed, those that only read have not."""
+    row = sql.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").fetchone()
     assert row is not None
     return int(row[0])

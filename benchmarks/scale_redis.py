@@ -27,6 +27,7 @@ from corpusmill.limits.bucket import Ask, Bucket, Settlement
 SCOPE = Scope("https://scale.test/v1", "fingerprint", "model")
 BATCHES = (1, 10, 100)
 WORKERS, WAITERS = 100, 20
+SETTLE_S = 5.0
 UNLIMITED = Limits(rpm=10**9, tpm=10**12)
 
 
@@ -150,7 +151,7 @@ async def _hundred(server: servers.Server, limits: Limits, tokens: int, seconds:
         limiters = [await stack.enter_async_context(Limiter(server.url)) for _ in range(WORKERS)]
         gates = [limiter.gate(SCOPE, limits) for limiter in limiters]
         waiters = [asyncio.create_task(wait_again_and_again(gate)) for gate in gates for _ in range(WAITERS)]
-        await asyncio.sleep(2)  # the opening bucket is used up, and every worker knows of the others
+        await asyncio.sleep(SETTLE_S)  # the opening bucket is used up, and every worker knows of the others
         before, first = await redis.info("all"), granted
         with Meter({"server": [psutil.Process(server.pid)]}) as meter:
             await asyncio.sleep(seconds)
