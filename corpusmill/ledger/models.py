@@ -57,29 +57,62 @@ class Meta(Base):
 
 
 class Collection(Base):
-    """Documents that are kept together. A job made from plain sources has a nameless one of its own."""
+    """Documents that are kept together. A job made from plain sources has a nameless one of its own.
+
+    The rest is a named one's: how its sources become chunks, its last complete version, and the numbers to come.
+    """
 
     __tablename__ = "collections"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str | None] = mapped_column(unique=True)
     created_at: Mapped[float]
+    shape: Mapped[Any | None] = mapped_column(Json)
+    active_set: Mapped[int | None] = mapped_column(BigInteger)
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    next_version: Mapped[int | None] = mapped_column(BigInteger)
+    next_file: Mapped[int | None] = mapped_column(BigInteger)
+    next_document: Mapped[int | None] = mapped_column(BigInteger)
+    next_chunk: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Document(Base):
-    """A source file, one record of a line file, or one line of a request file."""
+    """A source file, one record of a line file, or one line of a request file.
+
+    That of a named collection never changes: an edit, a move or other metadata is a new row, and ends the old one. It
+    is there in the versions from `from_version` to before `until_version`. `place` orders the documents as their
+    sources have them; its chunks are the `chunks` from `first_chunk` on, which rows of one content share.
+    """
 
     __tablename__ = "documents"
-    __table_args__ = CLUSTERED
+    __table_args__ = (
+        Index(
+            "documents_by_place",
+            "collection_id",
+            "place",
+            sqlite_where=text("place IS NOT NULL"),
+            postgresql_where=text("place IS NOT NULL"),
+        ),
+        CLUSTERED,
+    )
     collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     document_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     source: Mapped[str]
     record_id: Mapped[str] = mapped_column("id")
     line: Mapped[int | None]
     extra: Mapped[Any | None] = mapped_column("metadata", Json)
+    place: Mapped[bytes | None]
+    digest: Mapped[bytes | None]
+    first_chunk: Mapped[int | None] = mapped_column(BigInteger)
+    chunks: Mapped[int | None] = mapped_column(BigInteger)
+    from_version: Mapped[int | None] = mapped_column(BigInteger)
+    until_version: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Chunk(Base):
-    """A piece of a document: its text, or the raw body of a request line."""
+    """A piece of a document: its text, or the raw body of a request line.
+
+    In a named collection it has its number of tokens, or why it cannot be sent, as `[class, message]`.
+    """
 
     __tablename__ = "chunks"
     collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -90,6 +123,8 @@ class Chunk(Base):
     end_offset: Mapped[int] = mapped_column(BigInteger)
     text: Mapped[str | None]
     body: Mapped[bytes | None]
+    tokens: Mapped[int | None] = mapped_column(BigInteger)
+    problem: Mapped[Any | None] = mapped_column(Json)
 
 
 class Job(Base):
@@ -304,6 +339,83 @@ class LimitRule(Base):
     burst_s: Mapped[float | None]
     removed: Mapped[bool]
     at: Mapped[float]
+
+
+class CollectionFile(Base):
+    """A file that a named collection was read from: its digest, and the times and size by which it is known again."""
+
+    __tablename__ = "collection_files"
+    __table_args__ = CLUSTERED
+    collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    file_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    source: Mapped[str]
+    path: Mapped[str]
+    place: Mapped[bytes]
+    format: Mapped[str] = mapped_column(String(16))
+    digest: Mapped[bytes]
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int | None] = mapped_column(BigInteger)
+    ctime_ns: Mapped[int | None] = mapped_column(BigInteger)
+    documents: Mapped[int] = mapped_column(BigInteger)
+    from_version: Mapped[int] = mapped_column(BigInteger)
+    until_version: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class EmbeddingSet(Base):
+    """The vectors of a collection by one model and length. Readers see `version`, the last complete one in it.
+
+    While it is brought to the version `target`, `job_id` embeds what it lacks.
+    """
+
+    __tablename__ = "embedding_sets"
+    __table_args__ = (Index("embedding_sets_by_name", "collection_id", "name", unique=True),)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    collection_id: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str]
+    provider: Mapped[str]
+    spec: Mapped[Any] = mapped_column(Json)
+    state: Mapped[str] = mapped_column(String(16))
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    job_id: Mapped[int | None] = mapped_column(BigInteger)
+    target: Mapped[int | None] = mapped_column(BigInteger)
+    keep_until: Mapped[float | None]
+    created_at: Mapped[float]
+    activated_at: Mapped[float | None]
+
+
+class SetVector(Base):
+    """The vector of a chunk in a set: the answer under `key`. With `error_class` there is none, and never will be."""
+
+    __tablename__ = "set_vectors"
+    __table_args__ = CLUSTERED
+    set_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    chunk_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key: Mapped[bytes | None]
+    error_class: Mapped[str | None]
+    error: Mapped[str | None]
+
+
+class CollectionVersion(Base):
+    """One sync: what it was made from, what it changed, and what it cost. `owner` writes it while `seen_at` is fresh.
+
+    Rows numbered from `first_…` on are its own, so one that came to nothing can be taken back.
+    """
+
+    __tablename__ = "collection_versions"
+    collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    version_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    set_id: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(String(16))
+    owner: Mapped[str | None]
+    seen_at: Mapped[float | None]
+    sources: Mapped[bytes]
+    first_file: Mapped[int] = mapped_column(BigInteger)
+    first_document: Mapped[int] = mapped_column(BigInteger)
+    first_chunk: Mapped[int] = mapped_column(BigInteger)
+    job_id: Mapped[int | None] = mapped_column(BigInteger)
+    counts: Mapped[Any] = mapped_column(Json)
+    started_at: Mapped[float]
+    finished_at: Mapped[float | None]
 
 
 class Output(Base):
