@@ -65,18 +65,31 @@ async def admit(dispatch: Dispatch, stream: Stream, work: Work, wanted: Callable
         LimiterParked, RequestTooLarge: from the limiter.
     """
     async with stream.turns:
-        await dispatch.window.acquire()
-        try:
-            while True:
-                await dispatch.clear()
-                ticket = _still(wanted, await _ticket(stream, work, wanted()))
-                if dispatch.is_clear:
-                    return ticket
-                # The process may have slept while it waited, and its leases be over.
-                ticket.unused()
-        except BaseException:
+        while True:
+            # No place in the window is held meanwhile: who is alone needs one.
+            await dispatch.let(stream)
+            await dispatch.window.acquire()
+            try:
+                ticket = await _admitted(dispatch, stream, work, wanted)
+            except BaseException:
+                dispatch.window.release()
+                raise
+            if ticket is not None:
+                return ticket
             dispatch.window.release()
-            raise
+
+
+async def _admitted(dispatch: Dispatch, stream: Stream, work: Work, wanted: Callable[[], Units]) -> Ticket | None:
+    """The ticket of one that has its place in the window; None when somebody else is alone by now."""
+    while True:
+        await dispatch.clear()
+        ticket = _still(wanted, await _ticket(stream, work, wanted()))
+        if dispatch.is_clear and dispatch.lets(stream):
+            return ticket
+        # The process may have slept while it waited, and its leases be over.
+        ticket.unused()
+        if not dispatch.lets(stream):
+            return None
 
 
 def _still(wanted: Callable[[], Units], ticket: Ticket) -> Ticket:

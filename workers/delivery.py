@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 # A dead endpoint is found out by ten failed connections: with one item they should not take minutes.
 LONGEST_RECONNECT_S = 2.0
-AFTER_A_CRASH_S = 30.0
 UNREACHABLE_S = 5.0
 
 
@@ -78,7 +77,7 @@ class Delivery:
     def _crashed(self, error: Exception) -> None:
         crash(log, "request crashed", error)
         for unit in self._units:
-            unit.shard.halt("crashed", retry_in_s=AFTER_A_CRASH_S)
+            unit.shard.halt("crashed")
 
     async def _deliver(self, units: Sequence[Unit]) -> None:
         """Bring these units to their end."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from corpusmill.ledger.records import Batch, ItemResult, ShardRef, Usage
@@ -19,6 +20,7 @@ from workers.writer import Writer
 
 if TYPE_CHECKING:
     from workers.breaker import Breaker
+    from workers.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ class Dispatch:
         self.aside = Aside()
         self._journal, self._writer = journal, writer
         self._turn = Turn(journal, writer)
+        self._one_trial = asyncio.Lock()
+        self._only: Stream | None = None
 
     def close(self, timeout_s: float) -> None:
         """Write what there is, and let go of the journal; what could not be written is adopted from it. Blocks."""
@@ -57,6 +61,29 @@ class Dispatch:
     def flush(self) -> None:
         """Hand over what this turn of the loop has gathered: what is submitted to the writer next comes after it."""
         self._turn.flush()
+
+    @asynccontextmanager
+    async def alone(self, stream: Stream) -> AsyncIterator[None]:
+        """Let this stream alone send, once all that is under way has landed: if we die now, it is to blame."""
+        async with self._one_trial:
+            self._only = stream
+            try:
+                # Once in any case: who was let before may be about to be counted.
+                await asyncio.sleep(CLEAR_POLL_S)
+                while self.metrics.in_flight:  # noqa: ASYNC110  # as many things end calls as begin them
+                    await asyncio.sleep(CLEAR_POLL_S)
+                yield
+            finally:
+                self._only = None
+
+    def lets(self, stream: Stream) -> bool:
+        """Whether this stream may send: no other is alone."""
+        return self._only is None or self._only is stream
+
+    async def let(self, stream: Stream) -> None:
+        """Wait until it may."""
+        while not self.lets(stream):  # noqa: ASYNC110  # trials are rare
+            await asyncio.sleep(CLEAR_POLL_S)
 
     async def departs(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
         """Note in the journal that a call begins.

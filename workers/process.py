@@ -19,7 +19,7 @@ from celery import signals
 from corpusmill.app import SHARD_QUEUES, App, make_app
 from corpusmill.errors import CorpusmillError
 from corpusmill.settings import Settings
-from workers import broker, logs, parent, ready
+from workers import broker, hangs, logs, parent, ready
 from workers import loop as loops
 from workers.runtime import SLOTS, Runtime, open_runtime
 
@@ -61,6 +61,7 @@ def _run(settings: Settings, pool: str) -> int:
         opened = open_runtime(settings, slots=slots)
         runtime = thread.run(opened.__aenter__())
         stack.callback(lambda: thread.run(opened.__aexit__(None, None, None)))
+        stack.enter_context(hangs.watched(thread.loop, settings.lease_s))
         signals_seen = _drain_on_signals(runtime, thread)
         signals.worker_ready.connect(_collect_seldom)
         _tell_when_ready(runtime)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from corpusmill.endpoint import Endpoint
-from corpusmill.ledger.records import JobRun
+from corpusmill.ledger.records import JobRun, ShardRef
 from corpusmill.limits import Limiter
 from corpusmill.llm.pool import ClientPool
 from workers import keyring
@@ -55,9 +55,9 @@ class Routes:
         for key, lane in self._lanes.items():
             lane.heed(endpoints(key))
 
-    def route(self, run: JobRun, lane: Lane) -> Route:
-        """The stream of a job, and its outlet. A stream whose shards were all stopped begins anew."""
-        key = _stream_of(run, lane.key)
+    def route(self, run: JobRun, lane: Lane, *, trial: ShardRef | None = None) -> Route:
+        """The stream of a job, and its outlet; a shard on trial has its own. A stopped stream begins anew."""
+        key = (_stream_of(run, lane.key), trial)
         route = self._routes.get(key)
         if route is None or route.stream.lane is not lane:
             self._forget()

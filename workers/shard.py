@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 # How often to look whether another shard has paid for what this one waits for.
 AWAIT_S = 0.5
-AFTER_A_CRASH_S = 30.0
+AFTER_AN_OUTAGE_S = 1.0
 # Reasons after which a job may come back changed: what was learnt of it is forgotten.
 FORGETFUL = frozenset({"paused", "cancelled", "stopped", "lane", "budget", "disk"})
 HALTING = frozenset({"paused", "cancelled", "stopped", "finished"})
@@ -131,12 +132,12 @@ class ShardRunner:
         try:
             await self._work(shard, claimed)
             outcome = await self._finish(shard)
-        except Exception:
-            # Nobody renews it from here on; the next one who claims it may fare better, but not at once.
-            fences = {shard.ref: shard.fence}
-            self._writer.submit(Batch(fences=fences, releasing={shard.ref: AFTER_A_CRASH_S}))
+        except CorpusmillError:
+            # The ledger was away while it was asked; this is written when it is back.
+            self._writer.submit(Batch(fences={shard.ref: shard.fence}, releasing={shard.ref: AFTER_AN_OUTAGE_S}))
             raise
         finally:
+            # After a crash nobody renews it from here on; the next one who claims it may fare better.
             self._writer.let_go(shard.ref)
             del self.held[shard.ref]
         log.info(
@@ -167,7 +168,7 @@ class ShardRunner:
 
     async def _work(self, shard: HeldShard, claimed: ClaimedShard) -> None:
         lane = self.routes.lane(claimed.job, self._keyring.endpoints(shard.lane))
-        route = self.routes.route(claimed.job, lane)
+        route = self.routes.route(claimed.job, lane, trial=claimed.ref if claimed.trial else None)
         if self.draining or lane.pausing or not lane.members:
             shard.halt("drain" if self.draining else "lane")
         if shard.purse is not None:
@@ -178,26 +179,28 @@ class ShardRunner:
         try:
             await self._send_all(shard, route, claimed)
         finally:
-            self._leave(shard, route)
+            self._leave(shard, route, forget=claimed.trial)
 
     async def _send_all(self, shard: HeldShard, route: Route, claimed: ClaimedShard) -> None:
         """Have every item sent, and those sent that turn out to be ours to pay for; returns when nothing is left."""
-        self._send(shard, route, claimed.items)
+        await self._bring(shard, route, claimed.items, alone=claimed.trial)
         waiting = claimed.awaited
-        await shard.idle()
         while waiting and shard.halted is None:
             self._dispatch.flush()
             await asyncio.wrap_future(self._writer.flush())
             report = await self._ask(self._ledger.awaited, shard.ref, shard.fence)
             shard.counts["cached"] += report.settled
             waiting = report.waiting
-            self._send(shard, route, report.items)
-            await shard.idle()
+            await self._bring(shard, route, report.items, alone=claimed.trial)
             if waiting and not report.settled and not report.items:
                 await shard.rest(AWAIT_S)
 
-    def _send(self, shard: HeldShard, route: Route, items: Sequence[WorkItem]) -> None:
-        route.outlet.send(shard.admit(items))
+    async def _bring(self, shard: HeldShard, route: Route, items: Sequence[WorkItem], *, alone: bool) -> None:
+        """Have these items sent, and wait for their end."""
+        # Alone only while it sends: what it waits for afterwards may have to be sent by another shard of ours.
+        async with self._dispatch.alone(route.stream) if alone and items else nullcontext():
+            route.outlet.send(shard.admit(items))
+            await shard.idle()
 
     async def _finish(self, shard: HeldShard) -> str:
         """Close the shard, or give it back unfinished; returns how it ended."""
@@ -206,7 +209,8 @@ class ShardRunner:
         if halted is None:
             report = await self._committed(Batch(fences=fences, closing=[shard.ref]))
             return "done" if shard.ref in report.closed else "given_back"
-        if halted.reason != "lost":
+        # A crash counts as a death: left to lapse, it is tried again apart from others and, should it go on, is failed.
+        if halted.reason not in ("lost", "crashed"):
             await self._committed(Batch(fences=fences, releasing={shard.ref: halted.retry_in_s}))
         return halted.reason
 
@@ -217,9 +221,9 @@ class ShardRunner:
         self._writer.submit(batch, then=lambda report: _tell(loop, told, report))
         return await told
 
-    def _leave(self, shard: HeldShard, route: Route) -> None:
+    def _leave(self, shard: HeldShard, route: Route, *, forget: bool) -> None:
         route.stream.shards.discard(shard)
-        if not route.stream.shards and shard.halted is not None and shard.halted.reason in FORGETFUL:
+        if forget or (not route.stream.shards and shard.halted is not None and shard.halted.reason in FORGETFUL):
             self.routes.drop(route.stream)
 
 

@@ -199,7 +199,25 @@ def workers(patient: Patient) -> Finding:
     return Finding(f"{shown}, serving provider {name}")
 
 
+def lanes(patient: Patient) -> Finding:
+    """No job waits for an account, a key or an endpoint."""
+    parked = patient.ledger.parked() if patient.ledger else []
+    if not parked:
+        return Finding("no job waits for an account, a key or an endpoint")
+    why = sorted(
+        {
+            f"{job.provider} ({job.reason}: {job.note})" if job.note else f"{job.provider} ({job.reason})"
+            for job in parked
+        }
+    )
+    names = sorted({job.provider for job in parked})
+    return Finding.warning(
+        f"{len(parked)} job(s) wait: {'; '.join(why)}",
+        "; ".join(f"corpusmill resume --provider {name}" for name in names) + "   # once it is mended",
+    )
+
+
 CHECKS: dict[str, Callable[[Patient], Finding]] = {
     check.__name__: check
-    for check in (home, database, broker, limiter, endpoint, disk, clock, versions, scheduler, workers)
+    for check in (home, database, broker, limiter, endpoint, disk, clock, versions, scheduler, workers, lanes)
 }

@@ -45,6 +45,7 @@ COMMANDS = {
         Command("pause", "corpusmill.cli.jobs", _JOBS, "Stop sending; what is in flight is saved"),
         Command("resume", "corpusmill.cli.jobs", _JOBS, "Go on with a paused, stopped or cancelled job"),
         Command("cancel", "corpusmill.cli.jobs", _JOBS, "End a job; what it has paid for is kept"),
+        Command("retry", "corpusmill.cli.mending", _JOBS, "Try a job's failed items again"),
         Command("verify", "corpusmill.cli.mending", _JOBS, "Recount a job: does everything add up"),
         Command("usage", "corpusmill.cli.usage", _JOBS, "Sum tokens and USD by job, model, day or label"),
         Command(

@@ -25,7 +25,8 @@ def doctor(
     """Check that everything a job needs is in place, and say how to mend what is not.
 
     home, database, broker, limiter, endpoint (with the key: one free request for the list of models), disk, clock,
-    versions, scheduler and workers. Exits with 0 when nothing failed; warnings do not count.
+    versions, scheduler, workers, and lanes (jobs that wait for an account, a key or an endpoint). Exits with 0 when
+    nothing failed; warnings do not count.
     """
     from corpusmill.cli.checks import CHECKS
     from corpusmill.cli.finding import Finding, Patient

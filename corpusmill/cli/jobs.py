@@ -10,6 +10,7 @@ import typer
 from corpusmill.cli.options import OutFile, budget_usd
 from corpusmill.cli.output import out
 from corpusmill.cli.times import hour
+from corpusmill.errors import UsageError
 
 if TYPE_CHECKING:
     from corpusmill.mill import Job, Summary
@@ -102,19 +103,55 @@ def pause(job: JobRef) -> None:
 
 
 def resume(
-    job: JobRef,
+    job: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="An id, the start of one, a --name (its newest job), or `last`.")
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P", help="Instead of JOB: every job that this provider's account, key or endpoint paused."
+        ),
+    ] = None,
     budget: Annotated[str | None, typer.Option(metavar="USD", help="A new cap; `none` takes the cap away.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the job goes on.")] = False,
 ) -> int:
-    """Go on with a paused, stopped or cancelled job, with the key that is set now, and follow it."""
+    """Go on with a paused, stopped or cancelled job, with the key that is set now, and follow it.
+
+    With --provider P all jobs go on that were paused because P's credit was spent, its key refused, or its endpoint
+    dead. They are not followed; without a fleet they go on without a viewer from then on, as with --detach.
+    """
     from corpusmill.cli.following import follow, opened
     from corpusmill.mill.options import money
 
+    if (job is None) == (provider is None):
+        raise UsageError("name either a job or --provider", next_step="corpusmill resume JOB   or: --provider P")
+    if provider is not None:
+        if budget is not None:
+            raise UsageError("--budget is for one job", next_step="corpusmill resume JOB --budget USD")
+        return _resume_all(provider)
+    assert job is not None  # noqa: S101 - one of the two is given
     cap = budget_usd(budget)
     with opened() as mill:
         found = mill.job(job)
         found.resume(budget_usd=None if cap is None else money(cap), detach=detach)
         return follow(found, detach=detach)
+
+
+def _resume_all(provider: str) -> int:
+    from corpusmill.cli.following import opened
+
+    with opened() as mill:
+        mill.settings.provider(provider)  # a typo is answered with the nearest name
+        waiting = mill.waiting_for(provider)
+        for each in waiting:
+            each.resume(detach=True)
+    if waiting:
+        out.summary(f"{len(waiting)} job(s) of {provider} go on: {', '.join(each.id for each in waiting)}")
+        out.summary("follow one: corpusmill watch JOB")
+    else:
+        out.summary(f"no job waits for {provider}'s account, key or endpoint")
+    out.result({"provider": provider, "resumed": [each.id for each in waiting]})
+    return 0
 
 
 def cancel(job: JobRef) -> None:

@@ -1,8 +1,13 @@
-"""`verify`: does a job add up, and what is not known."""
+"""`verify` and `retry`: does a job add up, and once more what failed."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from corpusmill.cli.jobs import JobRef
+from corpusmill.cli.options import FailureClasses
 from corpusmill.cli.output import out
 
 
@@ -37,3 +42,27 @@ def verify(job: JobRef) -> int:
         out.trouble(error)
     out.result(found.as_dict())
     return 0 if error is None else error.exit_code
+
+
+def retry(
+    job: JobRef,
+    class_: FailureClasses = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the job goes on.")] = False,
+) -> int:
+    """Try a job's failed items again, with the key that is set now, and follow it.
+
+    Their failures are forgotten and each gets a new result; what succeeded stays, and nothing of it is bought again.
+    Items that failed before any call stay failed: their source would have to change. Without an item to try, nothing
+    is started and the exit code says how the job stands.
+    """
+    from corpusmill.cli.following import conclude, follow, opened
+
+    with opened() as mill:
+        found = mill.job(job)
+        count = found.retry(class_ or None, detach=detach)
+        of = f" of class {', '.join(class_)}" if class_ else ""
+        if not count:
+            out.note(f"no failed item{of} can be tried again")
+            return conclude(found)
+        out.note(f"{count:,} failed item{'s' if count > 1 else ''}{of} tried again")
+        return follow(found, detach=detach)

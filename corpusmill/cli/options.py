@@ -34,6 +34,12 @@ OutFile = Annotated[
 ]
 
 
+FailureClasses = Annotated[
+    list[str] | None,
+    Option("--class", metavar="C", help="Only failures of this class, such as timeout; may be repeated."),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Messages:
     """What a completion says besides the chunk."""

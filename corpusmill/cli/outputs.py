@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from corpusmill.cli.jobs import JobRef
-from corpusmill.cli.options import ErrorsFile
+from corpusmill.cli.options import ErrorsFile, FailureClasses
 from corpusmill.cli.output import out
+
+if TYPE_CHECKING:
+    from corpusmill.mill import Failure
 
 
 def export(
@@ -30,8 +33,8 @@ def export(
     out.result({"job": found.id, "items": summary.succeeded, "out": [str(path) for path in paths]})
 
 
-def failures(job: JobRef) -> None:
-    """List a job's failed items and why they failed."""
+def failures(job: JobRef, class_: FailureClasses = None) -> None:
+    """List a job's failed items and why they failed: place, id, class, attempts and the last error, redacted."""
     from corpusmill.cli.following import opened
     from corpusmill.cli.report import by_class
 
@@ -39,17 +42,18 @@ def failures(job: JobRef) -> None:
         found = mill.job(job)
         summary = found.summary()
         listed = []
-        for failure in found.failures():
+        for failure in found.failures(class_ or None):
             place = f"{failure.source}:{failure.line}" if failure.line else f"{failure.source} chunk {failure.chunk}"
             # Most messages end with it already.
             untold = failure.request_id is not None and failure.request_id not in failure.error
             request = f" ({failure.request_id})" if untold else ""
-            out.line(f"{place}  {failure.id}  {failure.error_class}: {failure.error}{request}")
+            out.line(f"{place}  {failure.id}  {failure.error_class}: {failure.error}{request}{_tries(failure)}")
             if out.json:
                 listed.append(asdict(failure))
     if summary.failed:
         out.summary(f"{summary.failed:,} failed: {by_class(summary.failed_by_class)}")
-        out.summary("try them again: the command that made the job, with --retry-failed")
+        only = "".join(f" --class {name}" for name in class_ or ())
+        out.summary(f"try them again: corpusmill retry {found.id}{only}")
     elif summary.state != "stopped":
         out.summary("no item failed")
     if summary.state == "stopped":
@@ -57,3 +61,7 @@ def failures(job: JobRef) -> None:
     out.result(
         {"job": found.id, "failed": summary.failed, "by_class": dict(summary.failed_by_class), "failures": listed}
     )
+
+
+def _tries(failure: Failure) -> str:
+    return f" (attempts: {failure.attempts})" if failure.attempts > 1 else ""

@@ -54,7 +54,7 @@ def next_step(summary: Summary, *, missing_key: str | None = None) -> str | None
     if summary.state == "cancelled":
         return f"corpusmill resume {summary.job}   # goes on with the {summary.open:,} open items"
     if summary.state == "finished" and summary.failed:
-        return f"corpusmill failures {summary.job}   # then the same command with --retry-failed"
+        return f"corpusmill failures {summary.job}   # then: corpusmill retry {summary.job}"
     if summary.state == "finished" and not summary.out:
         return f"corpusmill export {summary.job} --out FILE"
     if summary.state in ("queued", "running"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select, update
 
-from corpusmill.ledger import inflight, money, shards
+from corpusmill.ledger import inflight, money, shards, suspects
 from corpusmill.ledger.bulk import insert_new, table_of
 from corpusmill.ledger.clock import Now, read_clock
 from corpusmill.ledger.goals import ended, open_items
@@ -37,18 +37,30 @@ def claim(conn: Connection, ref: ShardRef, *, worker_id: str, lease_s: float, ho
         shard.sent_at = None
         shards.save(conn, [shard])
         return None
+    if suspects.busy_with_another(conn, shard, worker_id):
+        shard.let_go(not_before=now.lease_s + suspects.BUSY_S)
+        shards.save(conn, [shard])
+        return None
     given_back = shard.reserved
     _own(shard, worker_id, now, lease_s)
     inflight.drop_shard(conn, ref)  # what an earlier owner left behind
-    work = _share_out(conn, job, shard, now, held=set())
+    work = _share_out(conn, job, shard, now, held=set(), first=True)
     if not work.items and not work.waiting and shard.complete:
         shard.close()
+        suspects.ended_in_order(conn, shard)
     shards.save(conn, [shard])
     money.adjust(conn, {ref.job_id: -given_back})
     conn.execute(update(Job).where(Job.id == ref.job_id, Job.state == "queued").values(state="running"))
     if shard.done:
         shards.closed(conn, [ref], now.wall_s)
-    return ClaimedShard(ref=ref, fence=shard.fence, job=run_of(job), items=work.items, awaited=work.waiting)
+    return ClaimedShard(
+        ref=ref,
+        fence=shard.fence,
+        job=run_of(job),
+        items=work.items,
+        awaited=work.waiting,
+        trial=suspects.on_trial(shard),
+    )
 
 
 def awaited(conn: Connection, ref: ShardRef, fence: int) -> AwaitReport:
@@ -61,7 +73,7 @@ def awaited(conn: Connection, ref: ShardRef, fence: int) -> AwaitReport:
         return AwaitReport(settled=0, items=(), waiting=())
     held = inflight.held(conn, shard)
     before = shard.succeeded
-    work = _share_out(conn, job, shard, read_clock(conn), held=held)
+    work = _share_out(conn, job, shard, read_clock(conn), held=held, first=False)
     shards.save(conn, [shard])
     fresh = [item for item in work.items if item.key not in held]
     return AwaitReport(settled=shard.succeeded - before, items=fresh, waiting=work.waiting)
@@ -81,6 +93,7 @@ def _own(shard: LockedShard, worker_id: str, now: Now, lease_s: float) -> None:
     shard.let_go()
     shard.owner = worker_id
     shard.fence += 1
+    shard.deaths += 1  # unless it ends in order
     shard.lease_until = now.lease_s + lease_s
     shard.sent_at = now.lease_s
 
@@ -91,10 +104,17 @@ class _Work:
     waiting: Sequence[WorkItem]
 
 
-def _share_out(conn: Connection, job: Row[Any], shard: LockedShard, now: Now, *, held: Set[bytes]) -> _Work:
-    """Settle the items that have an answer; of the rest, those whose key is ours (`held`, or now) are to be sent."""
+def _share_out(
+    conn: Connection, job: Row[Any], shard: LockedShard, now: Now, *, held: Set[bytes], first: bool
+) -> _Work:
+    """Settle the items that have an answer; of the rest, those whose key is ours (`held`, or now) are to be sent.
+
+    `first`: the shard is being claimed. Of one on trial only a part is handed out, and no more of it later.
+    """
     _settle_answered(conn, job, shard, now)
     rest = _open_work(conn, job, shard)
+    if suspects.on_trial(shard):
+        rest = suspects.hand_out(conn, shard, rest, now) if first else suspects.handed_out(conn, shard, rest)
     if not job.cache:  # such keys belong to one item each
         return _Work(items=rest, waiting=())
     ours = set(held) | inflight.take(conn, shard, {item.key for item in rest} - held, now.lease_s)

@@ -16,7 +16,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, select
 
 from corpusmill.errors import CorpusmillError
-from corpusmill.ledger import encoding, inflight, models, money, shards
+from corpusmill.ledger import encoding, inflight, models, money, shards, suspects
 from corpusmill.ledger.bulk import among, insert_new
 from corpusmill.ledger.clock import Now, read_clock
 from corpusmill.ledger.models import Job
@@ -191,6 +191,7 @@ def _settle_leases(this: _Commit, lease_s: float) -> list[ShardRef]:
             shard.let_go(not_before=this.now.lease_s + delay_s if delay_s > 0 else None)
         else:
             continue
+        suspects.ended_in_order(this.conn, shard)
         inflight.drop_shard(this.conn, ref)
     return closed_now
 

@@ -14,7 +14,7 @@ from types import EllipsisType
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from corpusmill.ledger import encoding, goals, money, shards
+from corpusmill.ledger import encoding, goals, money, shards, suspects
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.jobs import RUNNABLE
@@ -142,6 +142,7 @@ def reopen_failed(conn: Connection, job_id: int, classes: Collection[str] | None
     if not by_shard:
         return 0
     conn.execute(delete(Result).where(*chosen))
+    suspects.forgive(conn, job_id)
     for number, count in by_shard:
         fewer = update(Shard).where(Shard.job_id == job_id, Shard.shard_no == number)
         conn.execute(fewer.values(failed=Shard.failed - count, sent_at=None, not_before=None))

@@ -14,12 +14,14 @@ from corpusmill.ledger import money
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Collection, Job
-from corpusmill.ledger.records import JobRun, JobState, JobView, NewJob
+from corpusmill.ledger.records import JobRun, JobState, JobView, NewJob, PauseReason
 from corpusmill.spec import JobSpec
 
 # Crockford's base 32: no letter that reads like a digit.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _NEAR = 200
+# What pauses every job of an endpoint and key at once.
+LANE_REASONS: Sequence[PauseReason] = ("billing", "key", "endpoint")
 RUNNABLE: Sequence[JobState] = ("queued", "running")
 
 
@@ -139,6 +141,12 @@ def newest(conn: Connection, limit: int) -> list[JobView]:
 def unfinished(conn: Connection) -> list[JobView]:
     """Jobs that are queued or running, oldest first."""
     return [view(row) for row in conn.execute(select(table_of(Job)).where(Job.state.in_(RUNNABLE)).order_by(Job.id))]
+
+
+def parked(conn: Connection) -> list[JobView]:
+    """Jobs that are paused for what an endpoint said, oldest first."""
+    waiting = (Job.state == "paused", Job.reason.in_(LANE_REASONS))
+    return [view(row) for row in conn.execute(select(table_of(Job)).where(*waiting).order_by(Job.id))]
 
 
 def view(row: Row[tuple[object, ...]]) -> JobView:

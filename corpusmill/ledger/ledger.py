@@ -171,6 +171,10 @@ class Ledger:
         """Jobs that are queued or running, oldest first."""
         return self._db.read(jobs.unfinished)
 
+    def parked(self) -> list[JobView]:
+        """Jobs that are paused for what an endpoint said of its account, its key or itself, oldest first."""
+        return self._db.read(jobs.parked)
+
     def counts(self, job_id: int) -> Counts:
         """The job's numbers at one moment: sums over its shards, cheap enough to ask for every second."""
         return self._db.read(counts.counts, job_id)

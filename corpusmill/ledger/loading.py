@@ -147,6 +147,7 @@ _COUNTERS = (
     "unknown_attempts",
     "unpriced",
     "reserved",
+    "deaths",
 )
 
 

@@ -189,7 +189,8 @@ class Shard(Base):
     """Neighbouring items of a job that one worker holds together, and their counters.
 
     `done` if and only if `succeeded + failed >= goal`, once its owner, or whoever set the goal, has looked. `goal` is
-    `size`, or less while `--first` holds the rest back.
+    `size`, or less while `--first` holds the rest back. `deaths` are claims that did not end in order, with the one
+    that is under way: see `corpusmill.ledger.suspects`.
     """
 
     __tablename__ = "shards"
@@ -235,6 +236,7 @@ class Shard(Base):
     unpriced: Mapped[int]
     reserved: Mapped[Decimal]
     last_at: Mapped[float | None]
+    deaths: Mapped[int] = mapped_column(server_default="0")
 
 
 UNDONE = text("NOT shards.done")
@@ -438,4 +440,16 @@ class InFlight(Base):
     key: Mapped[bytes] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(BigInteger)
     shard_no: Mapped[int]
+    fence: Mapped[int]
+
+
+class Suspect(Base):
+    """An item that was handed out when a worker died in a trial, or is being tried under `fence`."""
+
+    __tablename__ = "suspects"
+    __table_args__ = CLUSTERED
+    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    item_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    shard_no: Mapped[int]
+    deaths: Mapped[int]
     fence: Mapped[int]

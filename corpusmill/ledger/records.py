@@ -113,7 +113,7 @@ class ClaimedShard:
     """A shard that is ours until the lease is over.
 
     `items` are those to send; `awaited` those whose content key another shard has in flight. Items that had
-    an answer already were settled by the claim itself.
+    an answer already were settled by the claim itself. `trial`: its workers died, so send nothing else meanwhile.
     """
 
     ref: ShardRef
@@ -121,6 +121,7 @@ class ClaimedShard:
     job: JobRun
     items: Sequence[WorkItem]
     awaited: Sequence[WorkItem]
+    trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.models import InFlight, Job, Meta, Shard, Worker
 
 # The newest migration that this library was written for; `Ledger.open` need not load Alembic's scripts to compare.
-HEAD = "0003"
+HEAD = "0004"
 _MIGRATING = 0x636F72707573  # "corpus": the advisory lock that lets one process migrate at a time
 
 

@@ -46,6 +46,7 @@ class LockedShard:
     unpriced: int
     reserved: Decimal
     last_at: float | None
+    deaths: int
 
     @property
     def ref(self) -> ShardRef:

@@ -121,6 +121,10 @@ class Mill:
         """The newest jobs, newest first."""
         return [Job(self._place, view) for view in self._place.ledger.jobs(limit)]
 
+    def waiting_for(self, provider: str) -> list[Job]:
+        """The jobs of a provider that were paused by what its endpoint said, oldest first."""
+        return [Job(self._place, view) for view in self._place.ledger.parked() if view.provider == provider]
+
     def usage(self, by: str = "job") -> list[UsageTotal]:
         """Tokens and USD by `job`, `model`, `day` or `label:KEY`."""
         return self._place.ledger.usage_by(by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,9 +159,10 @@ class Job:
         """The answers so far, in source order, streamed; items that failed or are open are left out."""
         return map(result_of, self._place.ledger.results(self._number))
 
-    def failures(self) -> Iterator[Failure]:
-        """The items that failed for good, in source order."""
-        return map(failure_of, self._place.ledger.failures(self._number))
+    def failures(self, classes: Collection[str] | None = None) -> Iterator[Failure]:
+        """The items that failed for good (with one of these classes), in source order."""
+        failed = map(failure_of, self._place.ledger.failures(self._number))
+        return failed if classes is None else (each for each in failed if each.error_class in classes)
 
     def verify(self) -> Verification:
         """Recount the job from its rows, at one moment; works while it runs."""
@@ -211,12 +212,31 @@ class Job:
         if budget is not ...:
             refuse_budget(budget, view.model, priced=view.price_card is not None)
             refuse_spent(budget, ledger.counts(self._number), self.id)
+        self._go_on(view, detach=detach)
+        ledger.resume(self._number, budget=budget)
+        self.start()
+
+    def retry(self, classes: Collection[str] | None = None, *, detach: bool = False) -> int:
+        """Open the items that failed (with one of these classes) again and go on; gives how many there are.
+
+        Items that failed before any call stay failed: their source would have to change.
+        """
+        count = self._place.ledger.reopen_failed(self._number, classes)
+        if count:
+            view = self.view
+            self._go_on(view, detach=detach)
+            if view.state in ("paused", "stopped", "cancelled"):
+                self._place.ledger.resume(self._number, first=view.first)
+            self.start()
+        return count
+
+    def _go_on(self, view: JobView, *, detach: bool) -> None:
+        """With the key that is set now."""
+        ledger = self._place.ledger
         if detach:
             ledger.set_detached(self._number, True)
         if self._providers(view):
             bind(ledger, view, self._place.settings.lane(view.provider, ledger.salt())[1])
-        ledger.resume(self._number, budget=budget)
-        self.start()
 
     def pause(self) -> None:
         """Stop sending; what is in flight is finished and saved."""

@@ -173,6 +173,25 @@ def test_failed_items_are_listed_and_tried_again_on_demand(shell: Shell, simulat
     again = shell.run(*ASK, "--out", "x.jsonl", "--json")
     assert (again.code, again.object["requests"]) == (3, 0)
 
+    assert shell.ok("failures", "last", "--class", "content_policy")["failures"] == failures["failures"]
+    assert shell.ok("failures", "last", "--class", "timeout")["failures"] == []
+    other = shell.run("retry", "last", "--class", "timeout", "--json")
+    assert (other.code, other.object["failed"], other.object["requests"]) == (3, 1, 0), (
+        "nothing to try, nothing started"
+    )
+    retried = shell.run("retry", "last", "--class", "content_policy", "--json")
+    assert (retried.code, retried.object["failed"], retried.object["requests"]) == (3, 1, 1)
+
+    endpoint.set_faults()
+    assert shell.ok("retry", "last")["failed"] == 0
+    assert shell.ok("verify", "last")["ok"]
+
+
+def test_the_command_itself_tries_failed_items_again_when_told_to(shell: Shell, simulator: StartSimulator) -> None:
+    endpoint = shell.connect(simulator(fault=["content_policy@text:forbidden"]))
+    notes(shell, 4)
+    shell.write("docs/bad.md", "a forbidden word")
+    assert shell.run(*ASK, "--out", "x.jsonl", "--json").code == 3
     endpoint.set_faults()
     retried = shell.ok(*ASK, "--out", "x.jsonl", "--retry-failed")
     assert (retried["succeeded"], retried["failed"], retried["requests"]) == (5, 0, 1)

@@ -126,8 +126,22 @@ def test_spent_credit_pauses_and_is_not_retried(shell: Shell, simulator: StartSi
     done = shell.run(*ASK, "--json", env={"CORPUSMILL_WINDOW": "4"})
     told(done, 5, "corpusmill resume")
     assert (done.object["state"], done.object["reason"]) == ("paused", "billing")
+    job = done.object["job"]
+    assert "paused (billing)" in shell.run("jobs").out
+    assert "billing" in shell.run("show", job).out
+    assert "corpusmill resume --provider openai" in shell.run("doctor", "--only", "lanes").out
+    assert shell.ok("verify", job)["ok"]
     endpoint.set_faults()
-    assert shell.ok("resume", done.object["job"])["state"] == "finished"
+    assert job in shell.ok("resume", "--provider", "openai")["resumed"]
+    assert shell.ok("watch", job)["state"] == "finished"
+    assert shell.ok("resume", "--provider", "openai")["resumed"] == []
+    assert shell.ok("doctor", "--only", "lanes")["checks"][0]["state"] == "ok"
+
+
+def test_resume_wants_a_job_or_a_provider_that_is_known(shell: Shell) -> None:
+    told(shell.run("resume"), 2, "--provider")
+    told(shell.run("resume", "last", "--provider", "openai"), 2, "--provider")
+    told(shell.run("resume", "--provider", "opennai"), 2, "there is no provider opennai")
 
 
 def test_only_one_of_broker_and_database_is_refused_by_every_command(shell: Shell) -> None:
