@@ -30,16 +30,18 @@ class Level(IntEnum):
 
 
 class Atom(NamedTuple):
-    """Characters `start` to `end`, which count about `tokens`; `level` is that of its end.
+    """Characters `start` to `end`, which count about `tokens`; `level` and `mark` are those of its end.
 
-    `white`: it is only white space, and so much of it that it is better left out.
+    `mark` tells the place by the characters around it. `white`: it is only white space, and so much of it that it is
+    better left out.
     """
 
     start: int
     end: int
     tokens: int
     level: Level
-    white: bool = False
+    mark: int
+    white: bool
 
 
 # The end of a line; a sentence's end with white space after it; a full stop that needs none. One class of characters
@@ -71,7 +73,7 @@ def atoms(text: str, start: int, *, room: int, encoding: Encoding) -> Iterator[A
             yield from finer(text, start, end, level, room=room, encoding=encoding)
             mark = end
         else:
-            yield Atom(start, end, tokens, level, _is_white(text[start:end]))
+            yield Atom(start, end, tokens, level, _mark(text, end), _is_white(text[start:end]))
         start, counted = end, mark
 
 
@@ -114,12 +116,14 @@ def finer(text: str, start: int, end: int, level: Level, *, room: int, encoding:
         if cut - start > step and encoding.count(text[start:cut]) > room:
             cut, found = start + step, Level.ANYWHERE
         piece = text[start:cut]
-        yield Atom(start, cut, encoding.count(piece), level if cut == end else found, _is_white(piece))
+        yield Atom(
+            start, cut, encoding.count(piece), level if cut == end else found, _mark(text, cut), _is_white(piece)
+        )
         start = cut
 
 
-def hash_around(text: str, at: int) -> int:
-    """A number that tells a place by the characters next to it."""
+def _mark(text: str, at: int) -> int:
+    """A number that tells a place by the characters around it."""
     return zlib.crc32(text[max(0, at - _HASHED) : at + _HASHED].encode("utf-8", "surrogatepass"))
 
 
@@ -133,7 +137,7 @@ def _word_end(text: str, at: int, latest: int) -> tuple[int, Level]:
     Which word is told by the text around it, so that after an edit the cuts soon fall where they fell.
     """
     ends = (found.end() for found in _WORD_END.finditer(text, at, latest))
-    if (best := max(ends, key=lambda end: (hash_around(text, end), end), default=None)) is not None:
+    if (best := max(ends, key=lambda end: (_mark(text, end), end), default=None)) is not None:
         return best, Level.WORD
     cut = at
     while cut < latest and _joins(text[cut]):

@@ -5,7 +5,7 @@ million tokens/s, but without overlap, with offsets that do not reproduce the te
 million spaces, and 90 MB and 0.8 s to import (numpy, which a producer does not load); semantic-text-splitter 0.33, with
 overlap, 0.6 million tokens/s and a Rust panic, a BaseException, on a million spaces. None reads a stream, and none
 lets borders depend on the text near them. This one, with overlap and every chunk counted exactly rather than summed:
-about 1.0 million tokens a CPU second (`python -m benchmarks intake`), which is 60 million tokens a minute a core.
+about 0.8 million tokens a CPU second (`python -m benchmarks intake`), which is 48 million tokens a minute a core.
 
 How it cuts. A border whose rank (its level, then a hash of its surroundings) is the highest within half the room on
 either side is an anchor, and every anchor is a border. Where the next one is further away than the room, the best
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from corpusmill.intake.borders import Atom, Level, atoms, finer, hash_around
+from corpusmill.intake.borders import Atom, Level, atoms, finer
 from corpusmill.tokens import Encoding
 
 CHUNKER_VERSION = 2
@@ -65,7 +65,7 @@ def spans(
         return
     cutter = _Cutter(text, tokens, overlap, encoding)
     repeatable = cutter.atoms_between(before, fresh)
-    window = _Window(text, atoms(text, fresh, room=cutter.room, encoding=encoding), cutter.room, repeatable)
+    window = _Window(atoms(text, fresh, room=cutter.room, encoding=encoding), cutter.room, repeatable)
     while window.fill() and (final or not window.ended):
         span, repeatable = cutter.fitted(window, repeatable)
         if not text[span.fresh : span.end].isspace():
@@ -93,9 +93,9 @@ class _Border(NamedTuple):
 class _Window:
     """The atoms after the last border, enough to choose the next one, and those before it that it must outrank."""
 
-    def __init__(self, text: str, source: Iterator[Atom], room: int, behind: Sequence[Atom]) -> None:
+    def __init__(self, source: Iterator[Atom], room: int, behind: Sequence[Atom]) -> None:
         self.ended = False
-        self._text, self._source, self._room = text, source, room
+        self._source, self._room = source, room
         self._atoms: deque[Atom] = deque()
         self._held = 0
         self._behind = behind
@@ -147,17 +147,14 @@ class _Window:
         """The borders before and after the last one, in order; those before count down to it."""
         borders, at = [], 0
         for number, atom in enumerate(reversed(self._behind)):
-            borders.append(_Border(at, -number, self._rank(atom)))
+            borders.append(_Border(at, -number, (atom.level, atom.mark)))
             at -= atom.tokens
         borders.reverse()
         at = 0
         for number, atom in enumerate(self._atoms, 1):
             at += atom.tokens
-            borders.append(_Border(at, number, self._rank(atom)))
+            borders.append(_Border(at, number, (atom.level, atom.mark)))
         return borders
-
-    def _rank(self, atom: Atom) -> tuple[int, int]:
-        return atom.level, hash_around(self._text, atom.end)
 
     def _anchor(self, borders: Sequence[_Border]) -> _Border | None:
         """The first anchor that matters for the next border. The end of a text is one too, and so is its start."""
