@@ -97,6 +97,11 @@ def private_key(key: bytes, *, job_key: str, item_no: int) -> bytes:
     return hashlib.sha256(key + f"\n{job_key}\n{item_no}".encode()).digest()
 
 
+def second_key(key: bytes) -> bytes:
+    """Where an answer is kept if under `key` is one that was cut, or that its caller cannot use: kept ones stay."""
+    return hashlib.sha256(key + b"\nsecond").digest()
+
+
 def endpoint_of(base_url: str, *, pool: str | None = None) -> str:
     """The name of an endpoint in keys and jobs: the normalised base URL, or `pool:NAME`."""
     return f"pool:{pool}" if pool else normalised(base_url)

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,7 +27,7 @@ from corpusmill.ledger.records import Ended, KeptAnswer, NewItem, ShardRef
 from corpusmill.lightrag.attendance import Attendance
 from corpusmill.lightrag.ears import Ears
 from corpusmill.lightrag.standing import HALTED, SHARD_SIZE, CardFor, JobHalted, Standing, StandingJobs
-from corpusmill.spec import private_key
+from corpusmill.spec import private_key, second_key
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,17 @@ class Outcome:
     error: str = ""
 
 
+def is_whole(answer: KeptAnswer) -> bool:
+    """Whether an answer that is kept may be served again."""
+    return not answer.truncated
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Errand:
     """One item on its way; `known_as` is what another caller who wants the same knows it by.
 
-    `fresh`: an answer that is there already will not do. `within_s`: how long it waits while no worker is there.
+    `fresh`: an answer that is there already will not do; else one that it `takes` will. `within_s`: how long it waits
+    while no worker is there.
     """
 
     standing: Standing
@@ -57,6 +63,7 @@ class Errand:
     known_as: bytes
     within_s: float
     fresh: bool = False
+    takes: Callable[[KeptAnswer], bool] = is_whole
     asked_at: float = field(default_factory=time.monotonic)
     done: Future[Outcome] = field(default_factory=Future)
 
@@ -64,6 +71,14 @@ class Errand:
     def key(self) -> bytes:
         """Its content key."""
         return self.item.key or b""
+
+    def places(self) -> Sequence[bytes]:
+        """The keys that its answer may be kept under."""
+        return () if self.fresh else (self.key, second_key(self.key))
+
+    def under(self, key: bytes) -> Errand:
+        """The same, its answer to be kept under another key."""
+        return replace(self, item=replace(self.item, key=key))
 
 
 class Errands:
@@ -136,15 +151,14 @@ class Errands:
         return found
 
     def _send(self, standing: Standing, errands: Sequence[Errand]) -> None:
-        known = self._ledger.answers({errand.key for errand in errands if not errand.fresh})
+        known = self._ledger.answers({key for errand in errands for key in errand.places()})
         open_ = []
         for errand in errands:
-            answer = known.get(errand.key)
-            if answer is not None and not answer.truncated:
-                self._end(errand, Outcome(answer, hit=True))
+            found = sought(errand, known)
+            if isinstance(found, KeptAnswer):
+                self._end(errand, Outcome(found, hit=True))
             else:
-                # An answer that was cut would settle the item again: it gets a key of its own.
-                open_.append(private(errand) if answer is not None or errand.fresh else errand)
+                open_.append(found)
         size = SHARD_SIZE[standing.spec.queue_kind]
         for start in range(0, len(open_), size):
             self._append(standing, open_[start : start + size])
@@ -248,10 +262,18 @@ class Errands:
                 self._end(errand, Outcome(None, error_class="unknown", error=type(error).__name__))
 
 
-def private(errand: Errand) -> Errand:
-    """The same under a content key that nothing else has."""
-    key = private_key(errand.key, job_key=secrets.token_hex(16), item_no=0)
-    return replace(errand, item=replace(errand.item, key=key))
+def sought(errand: Errand, known: Mapping[bytes, KeptAnswer]) -> KeptAnswer | Errand:
+    """The answer that will do for an errand; else the errand, under a key whose place is free.
+
+    An answer that will not do would settle the item all the same, so its place is no place for this one.
+    """
+    for key in errand.places():
+        answer = known.get(key)
+        if answer is None:
+            return errand.under(key)
+        if errand.takes(answer):
+            return answer
+    return errand.under(private_key(errand.key, job_key=secrets.token_hex(16), item_no=0))
 
 
 def _halted(halt: JobHalted) -> Outcome:

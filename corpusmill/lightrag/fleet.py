@@ -21,13 +21,14 @@ from corpusmill.lightrag.asking import Ask
 from corpusmill.lightrag.broadcast import replayed, texts
 from corpusmill.lightrag.connections import connections
 from corpusmill.lightrag.ears import Ears
-from corpusmill.lightrag.errands import Errand, Errands, Outcome, private
+from corpusmill.lightrag.errands import Errand, Errands, Outcome, sought
 from corpusmill.lightrag.failures import InvalidResponseError
 from corpusmill.lightrag.fleet_failures import failure, given_up
 from corpusmill.lightrag.fleet_streams import FleetStreams, Stream
 from corpusmill.lightrag.local import Local
 from corpusmill.lightrag.packing import Pack
 from corpusmill.lightrag.places import Where
+from corpusmill.lightrag.shelf import Shelf
 from corpusmill.lightrag.standing import JobHalted, Standing
 from corpusmill.lightrag.tracker import Used
 from corpusmill.lightrag.usage import Meter
@@ -48,7 +49,7 @@ class Fleet:
         self._ears = Ears(settings.redis_url or "")
         self._errands = Errands(ledger, make_app(settings), self._ears, card_for=self._card)
         self._streams = FleetStreams(settings, ledger, self._errands)
-        self._local = Local(None)
+        self._local = Local(Shelf(settings.database_url) if settings.cache and settings.database_url else None)
 
     @classmethod
     def open(cls, settings: Settings) -> Fleet:
@@ -71,6 +72,7 @@ class Fleet:
         """Let go of everything; what is under way stays with the fleet."""
         self._errands.close()
         self._ears.close()
+        self._local.close()
         self._ledger.close()
 
     async def complete(self, ask: Ask, where: Where, meter: Meter) -> str | AsyncIterator[str]:
@@ -91,18 +93,15 @@ class Fleet:
             if not outcome.hit:
                 raise given_up(error) from None
         # Somebody else's answer, of reasoning alone, which is none for this caller.
-        (outcome,) = await self._outcomes([call.errand(fresh=True)], call.where, meter)
+        (outcome,) = await self._outcomes([call.errand(fresh=False)], call.where, meter)
         return call.text(outcome)
 
     async def _stream(self, call: _Call, meter: Meter) -> AsyncIterator[answering.Piece]:
-        fresh = not (call.ask.use_cache and self._cache)
-        known = {} if fresh else await asyncio.to_thread(self._ledger.answers, [call.key])
-        answer = next(iter(known.values()), None)
-        if answer is not None and call.takes(answer):
+        wanted = call.errand(fresh=not (call.ask.use_cache and self._cache))
+        errand = sought(wanted, await asyncio.to_thread(self._ledger.answers, wanted.places()))
+        if isinstance(errand, KeptAnswer):
             meter.hit()
-            return replayed(answering.pieces_of(answering.reply_in(answer.body)))
-        errand = call.errand(fresh=fresh)
-        errand = private(errand) if fresh or answer is not None else errand
+            return replayed(answering.pieces_of(answering.reply_in(errand.body)))
         wire = (await connections()).wire(call.where)
         try:
             found = await self._streams.open(Stream(errand, call.letter(), wire, meter))
@@ -199,13 +198,9 @@ class _Call:
             item,
         )
 
-    @property
-    def key(self) -> bytes:
-        return self.item.key or b""
-
     def errand(self, *, fresh: bool) -> Errand:
-        wanted = self.key + (b"with reasoning" if self.ask.enable_cot else b"")
-        return Errand(self.standing, self.item, wanted, self.where.timeout_s, fresh)
+        wanted = (self.item.key or b"") + (b"with reasoning" if self.ask.enable_cot else b"")
+        return Errand(self.standing, self.item, wanted, self.where.timeout_s, fresh, self._takes)
 
     def letter(self) -> Letter:
         timeout_s = self.ask.timeout_s if self.ask.timeout_s is not None else self.where.timeout_s
@@ -215,7 +210,7 @@ class _Call:
         body = outcome.answer.body if outcome.answer is not None else b""
         return answering.text_in(answering.reply_in(body), enable_cot=self.ask.enable_cot)
 
-    def takes(self, answer: KeptAnswer) -> bool:
+    def _takes(self, answer: KeptAnswer) -> bool:
         """Whether an answer that is kept is one for this caller."""
         try:
             self.text(Outcome(answer))

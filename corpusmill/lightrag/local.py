@@ -24,7 +24,7 @@ from corpusmill.lightrag.places import Where
 from corpusmill.lightrag.tracker import Used
 from corpusmill.lightrag.usage import Meter, used_in
 from corpusmill.lightrag.wires import Letter, Wire
-from corpusmill.spec import COMPLETIONS_PATH
+from corpusmill.spec import COMPLETIONS_PATH, second_key
 
 Reply = Mapping[str, Any]
 
@@ -142,8 +142,10 @@ class _Call:
         """The answer in the cache, if it is one for this caller."""
         if self._cache is None or self.key is None:
             return None
-        body = (await self._cache.found([self.key])).get(self.key)
-        return self.usable(answering.reply_in(body)) if body is not None else None
+        places = (self.key, second_key(self.key))
+        found = await self._cache.found(places)
+        replies = (self.usable(answering.reply_in(found[key])) for key in places if key in found)
+        return next((reply for reply in replies if reply is not None), None)
 
     def usable(self, reply: Reply) -> Reply | None:
         """`reply`, if it is a whole answer for this caller."""

@@ -17,6 +17,7 @@ from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger, is_empty, migrate
 from corpusmill.ledger.records import Answer, Batch
 from corpusmill.lightrag.memory import Kept
+from corpusmill.spec import second_key
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +90,14 @@ class Shelf:
 
     def _all_at_once(self, tasks: Sequence[_Task]) -> Mapping[bytes, bytes]:
         ledger = self._ledger = self._ledger or _opened(self._url)
-        answers = [_answer(kept) for task in tasks for kept in task.answers]
+        kept = [kept for task in tasks for kept in task.answers]
         keys = {key for task in tasks for key in task.keys}
         try:
-            if answers:
-                ledger.commit(Batch(answers=answers), worker_id=_NOBODY, lease_s=0)
+            if kept:
+                ledger.commit(Batch(answers=_placed(kept, ledger)), worker_id=_NOBODY, lease_s=0)
             found = ledger.answers(keys) if keys else {}
         except CorpusmillError as error:
-            log.warning("the response cache is away, %d answers were not kept: %s", len(answers), error.what)
+            log.warning("the response cache is away, %d answers were not kept: %s", len(kept), error.what)
             return {}
         return {key: answer.body for key, answer in found.items() if not answer.truncated}
 
@@ -108,10 +109,16 @@ def _opened(url: str) -> Ledger:
     return Ledger.open(url)
 
 
-def _answer(kept: Kept) -> Answer:
+def _placed(kept: Sequence[Kept], ledger: Ledger) -> list[Answer]:
+    """Answers in their places. One whose place is taken was bought since what is there would not do: its second."""
+    taken = ledger.answers([each.key for each in kept])
+    return [_answer(each, second_key(each.key) if each.key in taken else each.key) for each in kept]
+
+
+def _answer(kept: Kept, key: bytes) -> Answer:
     used = kept.used
     return Answer(
-        key=kept.key,
+        key=key,
         body=kept.body,
         model=used.model,
         tier=used.tier,

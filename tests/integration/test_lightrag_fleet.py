@@ -101,11 +101,16 @@ async def test_embeddings_are_the_same_as_without_a_fleet(fleet: Fleet, where: d
     assert np.array_equal(through_the_fleet, local)
 
 
-async def test_a_cut_answer_is_marked_and_paid_for_again(fleet: Fleet, where: dict[str, Any]) -> None:
+async def test_a_cut_answer_is_marked_and_a_whole_one_is_paid_for_once(fleet: Fleet, where: dict[str, Any]) -> None:
     fleet.simulator.set_faults("length@text:canyon")
     assert isinstance(await complete("a canyon", where), TruncatedResponse)
     fleet.simulator.set_faults()
-    assert not isinstance(await complete("a canyon", where), TruncatedResponse)
+    whole = await complete("a canyon", where)
+    assert not isinstance(whole, TruncatedResponse)
+    paid = fleet.simulator.stats()["paid_requests"]
+    assert await complete("a canyon", where) == whole
+    assert "".join(await streamed("a canyon", where)) == whole
+    assert fleet.simulator.stats()["paid_requests"] == paid
 
 
 async def test_a_fresh_answer_is_paid_for_each_time(fleet: Fleet, where: dict[str, Any]) -> None:
@@ -177,7 +182,10 @@ async def test_reasoning_alone_is_an_answer_to_whoever_wants_it_and_none_to_othe
     answer = await complete("pensive", where)
     assert answer
     assert not answer.startswith("<think>")
-    assert not (await streamed("pensive", where))[0].startswith("<think>")
+    paid = fleet.simulator.stats()["paid_requests"]
+    assert await complete("pensive", where) == "".join(await streamed("pensive", where)) == answer
+    assert await complete("pensive", where, enable_cot=True) == thought
+    assert fleet.simulator.stats()["paid_requests"] == paid
 
 
 def unknown_rows(fleet: Fleet, model: str) -> int:

@@ -134,7 +134,9 @@ async def test_what_a_job_paid_for_is_a_hit(local: Local, endpoint: Simulator, d
     assert endpoint.stats()["requests"] == 0
 
 
-async def test_an_answer_that_was_cut_is_never_served(local: Local, endpoint: Simulator, database_url: str) -> None:
+async def test_an_answer_that_was_cut_is_never_served_but_the_whole_one_beside_it_is(
+    local: Local, endpoint: Simulator, database_url: str
+) -> None:
     endpoint.set_faults("length@1")
     assert isinstance(await complete("x"), TruncatedResponse)
     assert not isinstance(await complete("x"), TruncatedResponse)
@@ -143,8 +145,23 @@ async def test_an_answer_that_was_cut_is_never_served(local: Local, endpoint: Si
     with Ledger.open(database_url) as ledger:
         answer = Answer(key, json.dumps(reply).encode(), MODEL, None, "length", 1, 1, truncated=True)
         ledger.commit(Batch(answers=[answer]), worker_id="a job's", lease_s=30)
-    assert await complete("y") != "Or"
+    whole = await complete("y")
+    assert whole != "Or"
+    assert await complete("y") == whole
     assert endpoint.stats()["paid_requests"] == 3
+
+
+async def test_reasoning_alone_is_served_to_whoever_wants_it_and_the_answer_beside_it_to_others(
+    local: Local, endpoint: Simulator
+) -> None:
+    endpoint.set_faults("reasoning@text:pensive")
+    thought = await complete("pensive", enable_cot=True)
+    endpoint.set_faults()
+    answer = await complete("pensive")
+    assert thought.startswith("<think>")
+    assert not answer.startswith("<think>")
+    assert (await complete("pensive", enable_cot=True), await complete("pensive")) == (thought, answer)
+    assert endpoint.stats()["paid_requests"] == 2
 
 
 async def test_a_fresh_answer_is_paid_for(local: Local, endpoint: Simulator) -> None:
