@@ -119,6 +119,18 @@ async def test_a_fresh_answer_is_paid_for_each_time(fleet: Fleet, where: dict[st
     assert fleet.simulator.stats()["paid_requests"] - before == 2
 
 
+async def test_a_call_with_headers_of_its_own_is_made_here_and_kept_like_any(
+    fleet: Fleet, where: dict[str, Any]
+) -> None:
+    before, paid = usage_rows(fleet), fleet.simulator.stats()["paid_requests"]
+    with TokenTracker() as tracker:
+        first = await complete("a ford", where, extra_headers={"X-Trace": "7"})
+        assert await complete("a ford", where) == first
+    assert (tracker.call_count, tracker.cached_count) == (1, 1)
+    assert fleet.simulator.stats()["paid_requests"] - paid == 1
+    assert usage_rows(fleet) == before
+
+
 async def streamed(prompt: str, where: dict[str, Any], **options: Any) -> list[str]:
     answer = await openai_complete_if_cache("gpt-6-luna", prompt, stream=True, **where, **options)
     assert not isinstance(answer, str)
