@@ -23,6 +23,7 @@ _NEAR = 200
 # What pauses every job of an endpoint and key at once.
 LANE_REASONS: Sequence[PauseReason] = ("billing", "key", "endpoint")
 RUNNABLE: Sequence[JobState] = ("queued", "running")
+OVER: Sequence[JobState] = ("finished", "cancelled", "stopped")
 
 
 def submit(conn: Connection, new: NewJob) -> tuple[JobView, bool]:
@@ -73,6 +74,7 @@ def _row(new: NewJob, collection_id: int, made_at: float) -> dict[str, object]:
         "detached": new.detached,
         "price_card": None if new.price_card is None else dict(new.price_card),
         "flex": new.flex,
+        "max_share": new.max_share,
         "created_at": made_at,
     }
 

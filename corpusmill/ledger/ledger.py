@@ -51,6 +51,7 @@ from corpusmill.ledger.records import (
     UsageTotal,
     WorkerView,
 )
+from corpusmill.ledger.scheduling import Schedules
 
 
 class Ledger:
@@ -103,6 +104,11 @@ class Ledger:
     @cached_property
     def _salt(self) -> bytes:
         return self._db.write(schema.salt)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """The schedules, and the runs that came of them."""
+        return Schedules(self._db)
 
     def first_use(self, scope: str) -> bool:
         """Whether nobody has ever drawn from this scope of the limiter; whoever asks is taken to draw from it now."""

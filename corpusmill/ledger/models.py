@@ -171,6 +171,7 @@ class Job(Base):
     committed_at: Mapped[float | None]
     finished_at: Mapped[float | None]
     flex: Mapped[str | None] = mapped_column(String(8))
+    max_share: Mapped[float | None]
 
 
 class Item(Base):

@@ -36,7 +36,10 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job as a producer asks for it. `key` decides whether it is new: see `Ledger.submit`."""
+    """A job as a producer asks for it. `key` decides whether it is new: see `Ledger.submit`.
+
+    `max_share`: the part of the limit, over 0 to 1, that it uses at most.
+    """
 
     key: bytes
     spec: JobSpec
@@ -54,6 +57,7 @@ class NewJob:
     detached: bool = False
     price_card: Mapping[str, Any] | None = None
     flex: Flex | None = None
+    max_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class JobRun:
     budget_usd: Decimal | None
     price_card: Mapping[str, Any] | None
     flex: Flex | None = None
+    max_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +284,7 @@ class JobView:
     committed_at: float | None
     finished_at: float | None
     flex: Flex | None = None
+    max_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

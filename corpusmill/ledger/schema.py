@@ -14,9 +14,10 @@ from corpusmill.ledger.bulk import upsert
 from corpusmill.ledger.clock import boot_id
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.models import InFlight, Job, Meta, Shard, Worker
+from corpusmill.ledger.schedule_tables import ScheduleRun
 
 # The newest migration that this library was written for; `Ledger.open` need not load Alembic's scripts to compare.
-HEAD = "0004"
+HEAD = "0005"
 _MIGRATING = 0x636F72707573  # "corpus": the advisory lock that lets one process migrate at a time
 
 
@@ -138,6 +139,7 @@ def _forget_leases(conn: Connection) -> None:
         money.recount(conn, job_id)
     conn.execute(delete(InFlight))
     conn.execute(delete(Worker))
+    conn.execute(update(ScheduleRun).values(owner=None))
     statement = upsert(conn, Meta).values(name="boot_id", value=boot_id().encode())
     conn.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value}))
 

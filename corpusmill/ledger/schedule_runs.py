@@ -1,0 +1,109 @@
+"""The runs of schedules: who starts them, what job came of them, and how they ended.
+
+due ─► starting (an owner runs the command) ─► running (its job does) ─► finished
+└─ skipped      └────────────────────────────────────────────────────► failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import Decimal
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+
+from corpusmill.ledger.bulk import table_of
+from corpusmill.ledger.clock import Now, read_clock
+from corpusmill.ledger.models import Usage
+from corpusmill.ledger.schedule_records import RunState, ScheduleRun
+from corpusmill.ledger.schedule_tables import Schedule
+from corpusmill.ledger.schedule_tables import ScheduleRun as Run
+from corpusmill.ledger.schedules import run_view
+
+# An owner that has not been heard of for so long is gone; its command may be started again, which its job key makes
+# harmless.
+SILENT_S = 30.0
+
+
+def any_free(conn: Connection) -> bool:
+    """Whether there is anything to take: most ticks find nothing, and need not write."""
+    return conn.execute(select(Run.due_at).where(_free(read_clock(conn))).limit(1)).first() is not None
+
+
+def take(conn: Connection, owner: str) -> list[ScheduleRun]:
+    """Take what is due and what dead owners have left; the commands are ours to run."""
+    now = read_clock(conn)
+    free = select(table_of(Run)).where(_free(now)).order_by(Run.due_at)
+    rows = conn.execute(free.with_for_update(skip_locked=True)).all()
+    values = {"state": "starting", "owner": owner, "seen_at": now.lease_s}
+    for row in rows:
+        _set(conn, row.schedule_id, row.due_at, **values, started_at=row.started_at or now.wall_s)
+    return [run_view(row) for row in rows]
+
+
+def _free(now: Now) -> ColumnElement[bool]:
+    silent = or_(Run.owner.is_(None), Run.seen_at < now.lease_s - SILENT_S)
+    return or_(Run.state == "due", and_(Run.state == "starting", silent))
+
+
+def renew(conn: Connection, owner: str) -> None:
+    """Say that the owner of runs is alive."""
+    mine = (Run.owner == owner, Run.state == "starting")
+    conn.execute(update(Run).where(*mine).values(seen_at=read_clock(conn).lease_s))
+
+
+def give_back(conn: Connection, owner: str) -> None:
+    """The owner ends: its runs are anybody's at once."""
+    conn.execute(update(Run).where(Run.owner == owner, Run.state == "starting").values(owner=None))
+
+
+def started(conn: Connection, run: ScheduleRun, job_id: int) -> None:
+    """The run's command has submitted this job."""
+    _set(conn, run.schedule_id, run.due_at, state="running", job_id=job_id, owner=None)
+
+
+def ended(conn: Connection, run: ScheduleRun, state: RunState, *, exit_code: int | None, note: str | None) -> None:
+    """The run is over."""
+    values = {"state": state, "exit_code": exit_code, "owner": None, "finished_at": read_clock(conn).wall_s}
+    _set(conn, run.schedule_id, run.due_at, **values, **({} if note is None else {"note": note}))
+
+
+def running(conn: Connection) -> list[ScheduleRun]:
+    """The runs whose jobs are under way or have just ended."""
+    rows = conn.execute(select(table_of(Run)).where(Run.state == "running").order_by(Run.due_at))
+    return [run_view(row) for row in rows]
+
+
+def last(conn: Connection, schedule_id: int, count: int) -> list[ScheduleRun]:
+    """A schedule's newest runs, the newest first."""
+    own = select(table_of(Run)).where(Run.schedule_id == schedule_id)
+    return [run_view(row) for row in conn.execute(own.order_by(Run.due_at.desc()).limit(count))]
+
+
+def set_budget_day(conn: Connection, run: ScheduleRun, day: str) -> None:
+    """The job's cap was set for this day."""
+    _set(conn, run.schedule_id, run.due_at, budget_day=day)
+
+
+def used(conn: Connection, schedule_id: int, since_s: float) -> tuple[Decimal, int]:
+    """USD and tokens that a schedule's jobs have used since a moment, with what calls of unknown outcome may have."""
+    jobs = select(Run.job_id).where(Run.schedule_id == schedule_id, Run.job_id.is_not(None))
+    own = (Usage.job_id.in_(jobs), Usage.at >= since_s)
+    sums = select(
+        func.coalesce(func.sum(Usage.usd), 0).label("usd"),
+        func.coalesce(func.sum(Usage.prompt_tokens + Usage.completion_tokens), 0).label("tokens"),
+    )
+    row = conn.execute(sums.where(*own)).one()
+    return Decimal(row.usd), int(row.tokens)
+
+
+def names(conn: Connection, job_ids: Collection[int]) -> dict[int, str]:
+    """Which of these jobs are of a schedule's runs, and of which schedule."""
+    if not job_ids:
+        return {}
+    found = select(Run.job_id, Schedule.name).join(Schedule, Schedule.id == Run.schedule_id)
+    rows = conn.execute(found.where(Run.job_id.in_(list(job_ids))).order_by(Run.due_at))
+    return {job_id: name for job_id, name in rows if job_id is not None}
+
+
+def _set(conn: Connection, schedule_id: int, due_at: float, **values: object) -> None:
+    conn.execute(update(Run).where(Run.schedule_id == schedule_id, Run.due_at == due_at).values(**values))
