@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import encoding, inflight, models, money, shards, suspects
@@ -46,6 +46,7 @@ def commit(conn: Connection, batch: Batch, answers: Sequence[_Row], *, worker_id
     before = {ref: shard.set_aside for ref, shard in locked.items()}
     _write_answers(this, answers)
     _write_results(this)
+    _take_back(this)
     _write_usage(this)
     _count_unpaid(this)
     closed_now = _settle_leases(this, lease_s)
@@ -56,7 +57,7 @@ def commit(conn: Connection, batch: Batch, answers: Sequence[_Row], *, worker_id
 
 
 def _mentioned(batch: Batch) -> set[ShardRef]:
-    refs = {*batch.fences, *batch.unpaid, *batch.reserved, *batch.closing, *batch.releasing}
+    refs = {*batch.fences, *batch.unpaid, *batch.known, *batch.reserved, *batch.closing, *batch.releasing}
     return refs | {result.ref for result in batch.results} | {usage.ref for usage in batch.usage}
 
 
@@ -122,6 +123,20 @@ def _failed(results: Iterable[ItemResult]) -> dict[ShardRef, list[int]]:
         if result.key is None:
             failed[result.ref].append(result.item_no)
     return failed
+
+
+def _take_back(this: _Commit) -> None:
+    """Rows of unknown outcome that is known by now, and what they counted."""
+    row = models.Usage
+    for ref, attempts in this.batch.known.items():
+        for some in among(this.conn, row.attempt_id, attempts):
+            unknown = delete(row).where(row.job_id == ref.job_id, row.outcome == "unknown", some)
+            for usd in this.conn.execute(unknown.returning(row.usd)).scalars():
+                shard = this.locked[ref]
+                shard.unknown_usd -= usd or Decimal(0)
+                shard.unpriced -= usd is None
+                shard.requests -= 1
+                shard.unknown_attempts -= 1
 
 
 def _write_usage(this: _Commit) -> None:

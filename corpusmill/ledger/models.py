@@ -291,7 +291,7 @@ class Result(Base):
 
 
 class Usage(Base):
-    """What one attempt cost one job. Rows are only added; a price may be filled in later."""
+    """What one attempt cost one job. A paid row stays; its price, or an unknown outcome, may become known later."""
 
     __tablename__ = "usage"
     __table_args__ = CLUSTERED

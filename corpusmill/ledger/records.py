@@ -6,7 +6,7 @@ knows the tables behind them. Times are epoch seconds (UTC) unless a name says o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -195,10 +195,11 @@ class Batch:
     """What a group commit writes in one transaction.
 
     `fences`: the fence under which this worker holds each shard it mentions. `unpaid`: calls that cost nothing, by
-    shard; any other call is counted by its usage row. `reserved`: money now set aside for sends in progress, by shard
-    (absolute). `closing`: shards whose items all have a result as far as the worker knows. `releasing`: shards given
-    back unfinished, with the seconds until they may be claimed again. `renew`: extend the lease of every shard in
-    `fences` by `lease_s`.
+    shard; any other call is counted by its usage row. `known`: attempts whose outcome is not unknown any more, by
+    shard; their rows are taken back before `usage` is written. `reserved`: money now set aside for sends in progress,
+    by shard (absolute). `closing`: shards whose items all have a result as far as the worker knows. `releasing`:
+    shards given back unfinished, with the seconds until they may be claimed again. `renew`: extend the lease of every
+    shard in `fences` by `lease_s`.
     """
 
     fences: Mapping[ShardRef, int] = field(default_factory=dict)
@@ -206,6 +207,7 @@ class Batch:
     results: Sequence[ItemResult] = ()
     usage: Sequence[Usage] = ()
     unpaid: Mapping[ShardRef, int] = field(default_factory=dict)
+    known: Mapping[ShardRef, Collection[bytes]] = field(default_factory=dict)
     reserved: Mapping[ShardRef, Decimal] = field(default_factory=dict)
     closing: Sequence[ShardRef] = ()
     releasing: Mapping[ShardRef, float] = field(default_factory=dict)

@@ -24,13 +24,14 @@ from corpusmill.lightrag.ears import Ears
 from corpusmill.lightrag.errands import Errand, Errands, Outcome, sought
 from corpusmill.lightrag.failures import InvalidResponseError
 from corpusmill.lightrag.fleet_failures import failure, given_up
-from corpusmill.lightrag.fleet_streams import FleetStreams, Stream
+from corpusmill.lightrag.fleet_streams import FleetStreams
 from corpusmill.lightrag.local import Local
 from corpusmill.lightrag.packing import Pack
 from corpusmill.lightrag.places import Where
 from corpusmill.lightrag.shelf import Shelf
 from corpusmill.lightrag.standing import JobHalted, Standing
 from corpusmill.lightrag.tracker import Used
+from corpusmill.lightrag.turns import Stream
 from corpusmill.lightrag.usage import Meter
 from corpusmill.lightrag.wires import Letter
 from corpusmill.settings import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -37,6 +38,24 @@ def test_the_same_batch_twice_counts_once(ledger: Ledger) -> None:
     assert first.closed == {claimed.ref}
     counts = ledger.counts(job.id)
     assert (counts.succeeded, counts.usd, counts.prompt_tokens, counts.requests) == (3, 3 * jobs.PRICE, 33, 3)
+
+
+def test_what_is_known_of_an_attempt_takes_the_place_of_its_unknown_outcome(ledger: Ledger) -> None:
+    job = jobs.submit(ledger, "abc")
+    claimed = jobs.claim(ledger, job, 0)
+    fences = {claimed.ref: claimed.fence}
+    maybe = [jobs.bill(claimed.ref, name, outcome="unknown") for name in ("paid", "unpaid", "unpriced", "never known")]
+    maybe[2] = replace(maybe[2], usd=None)
+    jobs.commit(ledger, Batch(fences=fences, usage=maybe))
+    assert ledger.counts(job.id).unknown_attempts == 4
+    known = {claimed.ref: [row.attempt_id for row in maybe[:3]]}
+    batch = Batch(fences=fences, usage=[jobs.bill(claimed.ref, "paid")], known=known)
+    for _ in range(2):
+        jobs.commit(ledger, batch)
+        counts = ledger.counts(job.id)
+        assert (counts.requests, counts.unknown_attempts, counts.prompt_tokens) == (2, 1, 11)
+        assert (counts.usd, counts.unknown_usd) == (jobs.PRICE, jobs.PRICE)
+        assert ledger.audit(job.id).adds_up
 
 
 def test_an_item_given_twice_in_one_batch_ends_once(ledger: Ledger) -> None:

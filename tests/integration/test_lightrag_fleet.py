@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from collections.abc import AsyncGenerator, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,6 +166,47 @@ async def test_a_stream_that_is_left_is_an_unknown_spend_and_nobody_finishes_it(
     await asyncio.to_thread(wait_until, lambda: fleet.ledger.job(job.id).state == "finished")
     counts = fleet.ledger.counts(job.id)
     assert (counts.failed, counts.unknown_attempts) == (1, 1)
+
+
+async def test_a_stream_longer_than_a_lease_is_paid_for_once(fleet: Fleet, where: dict[str, Any]) -> None:
+    fleet.simulator.set_faults("drip:0.002@text:slow rapids")
+    paid, begun = fleet.simulator.stats()["paid_requests"], time.monotonic()
+    assert await streamed("slow rapids", where)
+    assert time.monotonic() - begun > fleet.settings.lease_s
+    assert fleet.simulator.stats()["paid_requests"] - paid == 1
+
+
+# Prints a line once its stream has begun, and would read it for minutes.
+READER = """
+import asyncio
+from corpusmill.lightrag.openai import openai_complete_if_cache
+
+
+async def main():
+    async for text in await openai_complete_if_cache("gpt-6-sol", "a killed delta", stream=True):
+        print(text, flush=True)
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_killed_in_the_middle_of_a_stream_leaves_an_unknown_spend_and_its_item_to_a_worker(
+    fleet: Fleet, where: dict[str, Any], tmp_path: Path
+) -> None:
+    fleet.simulator.set_faults("drip:0.002@text:killed delta")
+    own = {"OPENAI_API_BASE": where["base_url"], "OPENAI_API_KEY": KEY}
+    environment = {**os.environ, **fleet.settings.as_environment(), **own}
+    with subprocess.Popen([sys.executable, "-c", READER], env=environment, cwd=tmp_path, stdout=-1) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline()
+        (job,) = (job for job in fleet.ledger.jobs() if job.model == "gpt-6-sol")
+        # Its row is there before the first byte was asked for.
+        assert fleet.ledger.counts(job.id).unknown_attempts == 1
+        reader.kill()
+    fleet.simulator.set_faults()
+    counts = fleet.wait(job)
+    assert (counts.succeeded, counts.unknown_attempts, counts.requests) == (1, 1, 2)
 
 
 async def test_a_text_that_the_endpoint_refuses_raises_what_the_sdk_would(fleet: Fleet, where: dict[str, Any]) -> None:
