@@ -59,6 +59,12 @@ def billed_rows(rows: Sequence[Usage], units: Sequence[Unit], bill: Bill) -> lis
     return [_billed(row, *jobs[row.ref.job_id], bill, latency_ms) for row in rows]
 
 
+def wasted_rows(rows: Sequence[Usage], units: Sequence[Unit]) -> list[Usage]:
+    """The same rows of a reply that brought nothing, each with the item that it was asked for."""
+    first = {job.run.id: item_no for job, item_no in reversed([(u.shard.job, u.item.item_no) for u in units])}
+    return [replace(row, wasted=first[row.ref.job_id]) for row in rows]
+
+
 def _billed(row: Usage, job: RunningJob, prompt: int, bill: Bill, latency_ms: int | None) -> Usage:
     tokens = bill.tokens if prompt == bill.tokens.prompt else replace(bill.tokens, prompt=prompt)
     return Usage(

@@ -12,7 +12,7 @@ from corpusmill.limits import day_over_s
 from corpusmill.llm.client import Reply
 from corpusmill.llm.errors import CallError
 from corpusmill.llm.usage import Tokens
-from workers.accounts import Bill, billed_rows, new_rows, total_usd
+from workers.accounts import Bill, billed_rows, new_rows, total_usd, wasted_rows
 from workers.admission import Ticket
 from workers.dispatch import Dispatch
 from workers.flex import at_usual_tier
@@ -134,6 +134,7 @@ class Call:
         if error.outcome == "paid" and error.billed is not None:
             billed, latency_s = error.billed, reply.latency_s if reply else None
             rows = self._billed(Bill(billed.model, billed.tier, billed.tokens, error.request_id, latency_s))
+            rows = wasted_rows(rows, self._ticket.units)
             self._dispatch.paid(Paid(self._attempt_id, (), (), rows))
             return total_usd(rows)
         self._dispatch.unknown(self._attempt_id, self._rows)

@@ -165,6 +165,7 @@ def _usage_row(usage: Usage, now: Now) -> _Row:
         "outcome": usage.outcome,
         "request_id": usage.request_id,
         "latency_ms": usage.latency_ms,
+        "item_no": usage.wasted,
         "at": now.wall_s,
     }
 

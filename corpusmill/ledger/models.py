@@ -291,10 +291,22 @@ class Result(Base):
 
 
 class Usage(Base):
-    """What one attempt cost one job. A paid row stays; its price, or an unknown outcome, may become known later."""
+    """What one attempt cost one job. A paid row stays; its price, or an unknown outcome, may become known later.
+
+    `item_no` is there if a paid reply brought nothing: the item that was asked for, of a pack the first.
+    """
 
     __tablename__ = "usage"
-    __table_args__ = CLUSTERED
+    __table_args__ = (
+        Index(
+            "usage_wasted",
+            "job_id",
+            "item_no",
+            sqlite_where=text("item_no IS NOT NULL"),
+            postgresql_where=text("item_no IS NOT NULL"),
+        ),
+        CLUSTERED,
+    )
     job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     attempt_id: Mapped[bytes] = mapped_column(primary_key=True)
     shard_no: Mapped[int]
@@ -312,6 +324,7 @@ class Usage(Base):
     request_id: Mapped[str | None]
     latency_ms: Mapped[int | None]
     at: Mapped[float]
+    item_no: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Worker(Base):

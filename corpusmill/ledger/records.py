@@ -170,7 +170,8 @@ class Usage:
     """What one attempt cost one job. A pack over several jobs is one attempt and a row a job.
 
     `attempt_id` (16 bytes) and the job make it unique: writing it twice changes nothing.
-    `usd` None: the model is unpriced. With outcome `unknown` tokens and `usd` are estimates.
+    `usd` None: the model is unpriced. With outcome `unknown` tokens and `usd` are estimates. `wasted`: the number of
+    the item that a paid reply brought nothing for, of a pack that of the first.
     """
 
     attempt_id: bytes
@@ -188,6 +189,7 @@ class Usage:
     request_id: str | None = None
     latency_ms: int | None = None
     cache_write_tokens: int = 0
+    wasted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +236,26 @@ class AwaitReport:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an item ended: with the answer under its key, or, with `error_class`, without one."""
+    """How an item ended: with the answer under its key, or, with `error_class`, without one.
+
+    `wasted` are the paid replies that brought nothing for it.
+    """
 
     cached: bool
     error_class: str | None
     error: str | None
+    wasted: Sequence[Wasted] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wasted:
+    """The tokens of a paid reply that brought nothing."""
+
+    tier: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

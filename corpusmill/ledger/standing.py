@@ -6,8 +6,9 @@ seldom full, so its items are not numbered without gaps: a shard's begin at its 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -16,8 +17,8 @@ from corpusmill.ledger import encoding
 from corpusmill.ledger.bulk import among, table_of
 from corpusmill.ledger.jobs import RUNNABLE
 from corpusmill.ledger.loading import append_items, new_shard
-from corpusmill.ledger.models import Answer, Job, Result, Shard
-from corpusmill.ledger.records import Ended, JobState, KeptAnswer, NewItem, ShardRef
+from corpusmill.ledger.models import Answer, Job, Result, Shard, Usage
+from corpusmill.ledger.records import Ended, JobState, KeptAnswer, NewItem, ShardRef, Wasted
 
 _GOES_ON: Sequence[JobState] = (*RUNNABLE, "finished")
 
@@ -63,6 +64,20 @@ def ended(conn: Connection, job_id: int, numbers: Collection[int]) -> dict[int, 
     for some in among(conn, Result.item_no, numbers):
         for row in conn.execute(select(*columns).where(Result.job_id == job_id, some)):
             found[row.item_no] = Ended(row.cached, row.error_class, row.error)
+    wasted = _wasted(conn, job_id, found)
+    return {number: replace(how, wasted=wasted.get(number, ())) for number, how in found.items()}
+
+
+def _wasted(conn: Connection, job_id: int, numbers: Collection[int]) -> Mapping[int, Sequence[Wasted]]:
+    """What was paid for these items and brought nothing."""
+    found: dict[int, list[Wasted]] = defaultdict(list)
+    names = [field.name for field in fields(Wasted)]
+    columns = [table_of(Usage).c[name] for name in ("item_no", *names)]
+    for some in among(conn, Usage.item_no, numbers):
+        # In the words of the partial index, so that it is used.
+        wanted = select(*columns).where(Usage.job_id == job_id, Usage.item_no.is_not(None), some)
+        for number, *tokens in conn.execute(wanted):
+            found[number].append(Wasted(*tokens))
     return found
 
 

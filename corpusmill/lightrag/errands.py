@@ -23,7 +23,7 @@ from celery import Celery
 from corpusmill.errors import CorpusmillError
 from corpusmill.feed import feed
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import Ended, KeptAnswer, NewItem, ShardRef
+from corpusmill.ledger.records import Ended, KeptAnswer, NewItem, ShardRef, Wasted
 from corpusmill.lightrag.attendance import Attendance
 from corpusmill.lightrag.ears import Ears
 from corpusmill.lightrag.standing import HALTED, SHARD_SIZE, CardFor, JobHalted, Standing, StandingJobs
@@ -37,12 +37,16 @@ LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an errand: an answer, whether it was there already, or why there is none."""
+    """What came of an errand: an answer, whether it was there already, or why there is none.
+
+    `wasted` are paid replies that brought nothing.
+    """
 
     answer: KeptAnswer | None
     hit: bool = False
     error_class: str = ""
     error: str = ""
+    wasted: Sequence[Wasted] = ()
 
 
 def is_whole(answer: KeptAnswer) -> bool:
@@ -290,5 +294,5 @@ _CLOSED = Outcome(None, error_class="closed", error="the fleet was let go of; th
 
 def _outcome(how: Ended, answer: KeptAnswer | None) -> Outcome:
     if how.error_class is None:
-        return Outcome(answer, hit=how.cached)
-    return Outcome(None, error_class=how.error_class, error=how.error or how.error_class)
+        return Outcome(answer, hit=how.cached, wasted=how.wasted)
+    return Outcome(None, error_class=how.error_class, error=how.error or how.error_class, wasted=how.wasted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from corpusmill.lightrag.connections import connections
 from corpusmill.lightrag.ears import Ears
 from corpusmill.lightrag.errands import Errand, Errands, Outcome, sought
 from corpusmill.lightrag.failures import InvalidResponseError
+from corpusmill.lightrag.fleet_counting import count
 from corpusmill.lightrag.fleet_failures import failure, given_up
 from corpusmill.lightrag.fleet_streams import FleetStreams
 from corpusmill.lightrag.local import Local
@@ -30,7 +32,6 @@ from corpusmill.lightrag.packing import Pack
 from corpusmill.lightrag.places import Where
 from corpusmill.lightrag.shelf import Shelf
 from corpusmill.lightrag.standing import JobHalted, Standing
-from corpusmill.lightrag.tracker import Used
 from corpusmill.lightrag.turns import Stream
 from corpusmill.lightrag.usage import Meter
 from corpusmill.lightrag.wires import Letter
@@ -50,6 +51,7 @@ class Fleet:
         self._ears = Ears(settings.redis_url or "")
         self._errands = Errands(ledger, make_app(settings), self._ears, card_for=self._card)
         self._streams = FleetStreams(settings, ledger, self._errands)
+        self._counting: set[asyncio.Future[list[Outcome]]] = set()
         self._local = Local(Shelf(settings.database_url) if settings.cache and settings.database_url else None)
 
     @classmethod
@@ -110,9 +112,9 @@ class Fleet:
             raise failure(halt.reason, str(halt)) from None
         if not isinstance(found, Outcome):
             return found
+        count([found], errand.standing.spec, meter)
         if found.answer is None:
             raise failure(found.error_class, found.error)
-        _count([] if found.hit else [found], errand.standing.spec, meter)
         return replayed(answering.pieces_of(answering.reply_in(found.answer.body)))
 
     async def embed(self, pack: Pack, where: Where, meter: Meter) -> NDArray[np.float32]:
@@ -141,10 +143,13 @@ class Fleet:
         """
         started = [self._errands.run(errand) for errand in errands]
         deadline_s = where.named_timeout_s
+        counted = asyncio.ensure_future(_counted(started, errands[0].standing.spec, meter))
+        self._counting.add(counted)
+        counted.add_done_callback(self._counting.discard)
         try:
             async with asyncio.timeout(deadline_s):
-                # Shielded: whoever gives up leaves the errand to others who may have joined it.
-                outcomes = await asyncio.gather(*(asyncio.shield(asyncio.wrap_future(each)) for each, _ in started))
+                # Shielded: what was asked for is paid and counted, also if nobody waits for it any more.
+                outcomes = await asyncio.shield(counted)
         except TimeoutError:
             why = (
                 f"no answer within {deadline_s:g} s; the fleet goes on, and its answer will be there for the next call"
@@ -153,8 +158,6 @@ class Fleet:
         for outcome in outcomes:
             if outcome.answer is None:
                 raise failure(outcome.error_class, outcome.error)
-        paid = [each for each, (_, shared) in zip(outcomes, started, strict=True) if not (each.hit or shared)]
-        _count(paid, errands[0].standing.spec, meter)
         return outcomes
 
     def _standing(self, spec: JobSpec, where: Where) -> Standing:
@@ -220,21 +223,9 @@ class _Call:
         return not answer.truncated
 
 
-def _count(paid: Sequence[Outcome], spec: JobSpec, meter: Meter) -> None:
-    """One call of the tracker's for what one caller asked for: paid, or a hit as a whole."""
-    answers = [outcome.answer for outcome in paid if outcome.answer is not None]
-    if not answers:
-        meter.hit()
-        return
-    prompt, completion = sum(each.prompt_tokens for each in answers), sum(each.completion_tokens for each in answers)
-    used = Used(
-        prompt=prompt,
-        completion=completion,
-        total=prompt + completion,
-        cached=sum(each.cached_tokens for each in answers),
-        reasoning=sum(each.reasoning_tokens for each in answers),
-        model=spec.model,
-        base_url=spec.endpoint,
-        tier=answers[0].tier,
-    )
-    meter.paid(used, embedding=spec.queue_kind == "embedding")
+async def _counted(started: Sequence[tuple[Future[Outcome], bool]], spec: JobSpec, meter: Meter) -> list[Outcome]:
+    """What errands bring, counted for the one who started them; those of somebody else's are a hit."""
+    # Shielded: others may have joined them.
+    outcomes = await asyncio.gather(*(asyncio.shield(asyncio.wrap_future(each)) for each, _ in started))
+    count([each for each, (_, shared) in zip(outcomes, started, strict=True) if not shared], spec, meter)
+    return outcomes

@@ -76,6 +76,25 @@ async def test_calls_are_gathered_answered_and_counted_as_the_ledger_has_them(
     assert len([job for job in fleet.ledger.jobs() if job.model == "gpt-6-luna"]) == 1
 
 
+async def test_what_was_paid_for_nothing_is_counted_as_the_ledger_has_it(fleet: Fleet, where: dict[str, Any]) -> None:
+    before = usage_rows(fleet)
+    with TokenTracker() as tracker:
+        fleet.simulator.set_faults("empty@1-2")
+        await complete("a mere", where)
+        fleet.simulator.set_faults("empty@1-")
+        with pytest.raises(tenacity.RetryError):
+            await complete("a bog", where)
+        with pytest.raises(tenacity.RetryError):
+            await openai_embed.func(["a marsh", "a fen"], **where)
+        fleet.simulator.set_faults("empty@1")
+        await openai_embed.func(["a swamp", "a mire"], **where)
+    after = usage_rows(fleet)
+    assert tracker.call_count > 8
+    assert (tracker.call_count, tracker.prompt_tokens, tracker.completion_tokens) == tuple(
+        a - b for a, b in zip(after, before, strict=True)
+    )
+
+
 async def test_an_answer_that_is_there_is_a_hit(fleet: Fleet, where: dict[str, Any]) -> None:
     first = await complete("a lake", where)
     with TokenTracker() as tracker:
@@ -84,14 +103,16 @@ async def test_an_answer_that_is_there_is_a_hit(fleet: Fleet, where: dict[str, A
 
 
 async def test_a_caller_that_gives_up_wastes_nothing(fleet: Fleet, where: dict[str, Any]) -> None:
+    earlier = TokenTracker()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(openai_embed.func(["given up"], **where), 0.02)
+        await asyncio.wait_for(openai_embed.func(["given up"], token_tracker=earlier, **where), 0.02)
     paid = partial(lambda: fleet.ledger.counts(_embedding_job(fleet)).succeeded > 0)
     await asyncio.to_thread(wait_until, lambda: bool(_embedding_jobs(fleet)) and paid())
     with TokenTracker() as tracker:
         vectors = await openai_embed.func(["given up"], **where)
     assert vectors.shape == (1, 1536)
     assert (tracker.call_count, tracker.cached_count) == (0, 1)
+    assert earlier.call_count == 1
 
 
 async def test_embeddings_are_the_same_as_without_a_fleet(fleet: Fleet, where: dict[str, Any]) -> None:
