@@ -140,6 +140,7 @@ class Delivery:
             return False
         except CallError as error:
             self._last_error = error
+            self._stream.probation.failed()
             raise
         finally:
             self._stream.probation.leave()

@@ -17,6 +17,7 @@ from workers.lane import Lane
 from workers.outlets import InPacks, Outlet, Singly
 from workers.rules import Rules
 from workers.stream import Stream
+from workers.turns import Reserve, Turns
 from workers.work import Work
 
 # Streams without a shard are forgotten when there are more than these.
@@ -32,11 +33,20 @@ class Route:
 
 
 class Routes:
-    """Lanes and streams of this process. Used on the loop only. `turns`: see `Stream`."""
+    """Lanes and streams of this process. Used on the loop only. `own_turns`, `shared_turns`: see `Turns`."""
 
-    def __init__(self, dispatch: Dispatch, clients: ClientPool, limiter: Limiter, *, salt: bytes, turns: int) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        clients: ClientPool,
+        limiter: Limiter,
+        *,
+        salt: bytes,
+        own_turns: int,
+        shared_turns: int,
+    ) -> None:
         self._dispatch, self._clients, self._limiter = dispatch, clients, limiter
-        self._salt, self._turns = salt, turns
+        self._salt, self._own_turns, self._reserve = salt, own_turns, Reserve(shared_turns)
         self.rules = Rules()
         self._lanes: dict[keyring.Lane, Lane] = {}
         self._routes: dict[Hashable, Route] = {}
@@ -76,7 +86,7 @@ class Routes:
 
     def _new(self, run: JobRun, lane: Lane) -> Route:
         spec = run.spec
-        stream = Stream(lane, spec.model, run.priority, turns=self._turns)
+        stream = Stream(lane, spec.model, run.priority, Turns(self._own_turns, self._reserve))
         if spec.kind == "embedding":
             # A pack has to pass at any member.
             tpm = min((tpm for each in lane.members if (tpm := each.endpoint.limits.tpm)), default=None)

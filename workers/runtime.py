@@ -126,7 +126,12 @@ async def open_runtime(settings: Settings, *, slots: int = SLOTS) -> AsyncIterat
         await clients.load_trust()
         runtime = _assembled(settings, slots, ledger, thread)
         runtime.runner.routes = Routes(
-            runtime.dispatch, clients, limiter, salt=ledger.salt(), turns=max(1, settings.window // (2 * slots))
+            runtime.dispatch,
+            clients,
+            limiter,
+            salt=ledger.salt(),
+            own_turns=max(1, settings.window // (2 * slots)),
+            shared_turns=settings.window // 4,
         )
         _current[:] = [runtime]
         stack.callback(_current.clear)

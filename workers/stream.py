@@ -7,7 +7,6 @@ every one of them, and nothing has succeeded, their jobs are stopped instead of 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from workers.flex import Patience
 from workers.held import HeldShard, Unit
 from workers.lane import Lane
 from workers.probation import Probation
+from workers.turns import Turns
 
 if TYPE_CHECKING:
     from workers.delivery import Delivery
@@ -35,15 +35,14 @@ class Withheld:
 class Stream:
     """One stream and what is under way in it. Used on the loop only.
 
-    `turns` bounds those that hold a place in the window while they wait at the gate, so that a slow limit does not
-    take the window from other streams.
+    `turns` bounds those that hold a place in the window while they wait at the gate.
     """
 
-    def __init__(self, lane: Lane, model: str, priority: Priority, *, turns: int) -> None:
+    def __init__(self, lane: Lane, model: str, priority: Priority, turns: Turns) -> None:
         self.lane, self.model, self.priority = lane, model, priority
         self.probation = Probation()
         self.patience = Patience()
-        self.turns = asyncio.Semaphore(turns)
+        self.turns = turns
         self.shards: set[HeldShard] = set()
         self.deliveries: set[Delivery] = set()
         self.waiting_to_be_packed = 0

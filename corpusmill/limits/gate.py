@@ -24,11 +24,12 @@ from corpusmill.limits.link import Link
 from corpusmill.limits.outlook import Outlook
 from corpusmill.limits.refusals import Refusal, slowdown_for
 from corpusmill.limits.scope import Grant, Limits, Priority, Rates, Settle
-from corpusmill.limits.waiting import Turn, Waiting
+from corpusmill.limits.waiting import Turn, Waiter, Waiting
 
 log = logging.getLogger(__name__)
 
 AT_MOST = 256  # waiters a round trip: a script should not hold Redis for much longer than a millisecond
+SLICE = 32  # grants a turn of the loop: each begins a call, and a turn should be over within 20 ms
 LINGER_S = 0.003  # how long a first waiter waits for others to share its round trip
 SETTLE_S = 0.05  # how long what comes back is gathered
 LEAST_WAIT_S = 0.01  # at 500 grants a second: five grants a round trip instead of one
@@ -191,18 +192,35 @@ class Gate:
         if turns:
             asks = {name: [turn.ask for turn in found] for name, found in turns.items()}
             for name, reserved in (await self._link.reserve(asks, self._floors_s)).items():
-                self._hand_out(name, turns[name], reserved)
+                await self._hand_out(name, turns[name], reserved)
             self._follow_rates()
         await self._link.be_present()
 
-    def _hand_out(self, priority: Priority, turns: list[Turn], reserved: Reserved) -> None:
-        for turn, granted in zip(turns, reserved.granted, strict=True):
-            for waiter in self._waiting.served(priority, turn, granted):
-                grant = _grant(waiter.tokens, reserved)
-                if waiter.future.done():
-                    self.release(grant)
-                else:
-                    waiter.future.set_result(grant)
+    async def _hand_out(self, priority: Priority, turns: list[Turn], reserved: Reserved) -> None:
+        pairs = zip(turns, reserved.granted, strict=True)
+        served = [waiter for turn, granted in pairs for waiter in self._waiting.served(priority, turn, granted)]
+        self._note(priority, turns, reserved)
+        given = 0
+        try:
+            for given, waiter in enumerate(served):
+                if given and given % SLICE == 0:
+                    await asyncio.sleep(0)
+                self._give(waiter, reserved)
+        except asyncio.CancelledError:
+            # They stand in no line any more, so `close` would not find them.
+            for waiter in served[given:]:
+                waiter.future.cancel()
+            raise
+
+    def _give(self, waiter: Waiter, reserved: Reserved) -> None:
+        grant = _grant(waiter.tokens, reserved)
+        if waiter.future.done():
+            self.release(grant)
+        else:
+            waiter.future.set_result(grant)
+
+    def _note(self, priority: Priority, turns: list[Turn], reserved: Reserved) -> None:
+        """What was said of those who still wait."""
         self._hold_back(priority, turns, reserved)
         self.limited_by = reserved.why
         self._outlook.note(reserved, self._time())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, closing
 
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from corpusmill.ledger import Ledger
 from corpusmill.limits import Gate, Grant, Limiter, LimiterParked, RequestTooLarge, Scope, Settle
 from corpusmill.limits.bucket import Why
+from corpusmill.limits.gate import SLICE
 from tests.fixtures.still_clock import LimitsSet
 from tests.fixtures.valkey import Server
 
@@ -106,6 +108,25 @@ async def test_a_thousand_waiters_cost_a_few_round_trips(gate: Open, valkey_url:
         await grants(opened, 1000)
         stats = await redis.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] < 30
+
+
+async def test_grants_are_handed_out_a_few_a_turn_of_the_loop_and_none_is_lost_at_the_end(gate: Open) -> None:
+    of, loop, turn, begun = gate(60_000), asyncio.get_running_loop(), 0, Counter[int]()
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        ticking.append(loop.call_soon(count))
+
+    async def take() -> None:
+        await of.acquire(1, 1)
+        begun[turn] += 1
+
+    ticking = [loop.call_soon(count)]
+    await asyncio.gather(*(take() for _ in range(200)))
+    ticking[-1].cancel()
+    assert begun.total() == 200
+    assert max(begun.values()) <= SLICE
 
 
 async def test_no_limit_needs_no_round_trip(gate: Open, valkey_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +28,7 @@ from workers.keyring import Keyring
 from workers.outlets import pack_tokens
 from workers.probation import Probation
 from workers.purse import OverBudget, Purse
+from workers.turns import Reserve, Turns
 
 SALT = b"salt"
 
@@ -128,6 +130,65 @@ def test_a_lost_lease_outdoes_every_other_reason() -> None:
     assert shard.halted == Halt("lost")
 
 
+# --- turns ----------------------------------------------------------------------------------------------------------
+
+
+async def test_one_stream_alone_may_have_the_reserve_and_another_its_own_turns_all_the_same() -> None:
+    reserve = Reserve(5)
+    one, other = Turns(2, reserve), Turns(2, reserve)
+    held = {"one": 0, "other": 0}
+    done = asyncio.Event()
+
+    async def hold(name: str, turns: Turns) -> None:
+        async with turns:
+            held[name] += 1
+            await done.wait()
+            held[name] -= 1
+
+    tasks = [asyncio.create_task(hold("one", one)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert held == {"one": 7, "other": 0}
+    tasks += [asyncio.create_task(hold("other", other)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert held == {"one": 7, "other": 2}
+    done.set()
+    await asyncio.gather(*tasks)
+    assert held == {"one": 0, "other": 0}
+
+
+@given(st.integers(1, 3), st.integers(0, 4), st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=40))
+def test_turns_are_never_too_many_and_none_is_lost_whoever_is_called_off(
+    own: int, shared: int, steps: list[tuple[bool, int]]
+) -> None:
+    async def run() -> None:
+        reserve = Reserve(shared)
+        streams = [Turns(own, reserve), Turns(own, reserve)]
+        held = [0, 0]
+
+        async def hold(which: int) -> None:
+            async with streams[which]:
+                held[which] += 1
+                assert sum(held) <= 2 * own + shared
+                try:
+                    await asyncio.sleep(0)
+                finally:
+                    held[which] -= 1
+
+        tasks: list[asyncio.Task[None]] = []
+        for begins, which in steps:
+            if begins or not tasks:
+                tasks.append(asyncio.create_task(hold(which % 2)))
+            else:
+                tasks[which % len(tasks)].cancel()
+            if which % 3 == 0:
+                await asyncio.sleep(0)
+        tasks += [asyncio.create_task(hold(which)) for which in (0, 1) for _ in range(own + shared + 1)]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+
+
 # --- probation and purse --------------------------------------------------------------------------------------------
 
 
@@ -153,6 +214,31 @@ async def test_at_most_five_calls_are_under_way_until_one_has_succeeded() -> Non
     assert under_way == 50
     success.set()
     await asyncio.gather(*calls)
+
+
+async def test_while_none_fails_the_few_become_more_and_a_failure_makes_them_few_again() -> None:
+    probation, under_way = Probation(), 0
+
+    async def call() -> None:
+        nonlocal under_way
+        await probation.enter()
+        under_way += 1
+
+    calls = [asyncio.create_task(call()) for _ in range(400)]
+    await asyncio.wait_for(_until(lambda: under_way >= 40), 10)
+    probation.failed()
+    at_the_failure = under_way
+    for _ in range(at_the_failure - 4):
+        probation.leave()
+    await asyncio.sleep(0.1)
+    assert under_way == at_the_failure + 1
+    probation.pass_()
+    await asyncio.gather(*calls)
+
+
+async def _until(happened: Callable[[], bool]) -> None:
+    while not happened():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
 
 
 class Account:
