@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 GATHER_S = 0.005
 LOOK_S = 1.0
+COMPLAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Errands:
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Errand] = {}
         self._awaited: dict[int, dict[int, Errand]] = defaultdict(dict)
+        self._complained: dict[str, float] = {}
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=run, name=f"errands-{run.__name__}", daemon=True)
@@ -257,13 +259,20 @@ class Errands:
         try:
             what()
         except CorpusmillError as error:
-            log.warning("the fleet cannot be reached: %s", error.what)
+            self._complain(error.what)
             for errand in errands:
                 self._end(errand, Outcome(None, error_class="connection", error=str(error)))
         except Exception as error:
             log.exception("an errand failed")
             for errand in errands:
                 self._end(errand, Outcome(None, error_class="unknown", error=type(error).__name__))
+
+    def _complain(self, what: str) -> None:
+        """Say it once a minute: while the broker or the database is away, every batch and look meets it."""
+        now = time.monotonic()
+        if now - self._complained.get(what, -COMPLAIN_S) >= COMPLAIN_S:
+            self._complained[what] = now
+            log.warning("the fleet cannot be reached: %s", what)
 
 
 def sought(errand: Errand, known: Mapping[bytes, KeptAnswer]) -> KeptAnswer | Errand:

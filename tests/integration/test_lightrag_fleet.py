@@ -364,6 +364,35 @@ async def test_answers_come_without_any_announcement(
         deaf.close()
 
 
+async def test_calls_wait_through_a_broker_that_forgets_everything(fleet: Fleet, where: dict[str, Any]) -> None:
+    fleet.simulator.set_faults("drip:0.001@text:flushed")
+    waiting = [asyncio.create_task(complete(f"flushed {number}", where)) for number in range(40)]
+    started, paid = fleet.simulator.stats()["requests"], fleet.simulator.stats()["paid_requests"]
+    await asyncio.to_thread(wait_until, lambda: fleet.simulator.stats()["requests"] > started)
+    fleet.broker.flush()
+    late = [asyncio.create_task(complete(f"flushed late {number}", where)) for number in range(40)]
+    fleet.broker.flush()
+    answers = await asyncio.wait_for(asyncio.gather(*waiting, *late), 30)
+    assert len(set(answers)) == 80
+    assert fleet.simulator.stats()["paid_requests"] - paid == 80
+
+
+async def test_a_broker_that_is_away_is_told_of_once_and_calls_wait_for_it(
+    fleet: Fleet, where: dict[str, Any], valkey_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program whose own broker is gone: what it asks for is in SQL, so the fleet's scheduler feeds it."""
+    kept = choosing.mode()
+    away = use_fleet(fleet.settings.model_copy(update={"broker_url": valkey_server.url}))
+    valkey_server.kill()
+    try:
+        answers = [await asyncio.wait_for(complete(f"cut off {number}", where), 30) for number in range(2)]
+    finally:
+        choosing._use(kept)
+        away.close()
+    assert all(answers)
+    assert len([record for record in caplog.records if "cannot be reached" in record.getMessage()]) == 1
+
+
 def _embedding_jobs(fleet: Fleet) -> list[int]:
     return [job.id for job in fleet.ledger.jobs() if job.model == "text-embedding-3-small"]
 
