@@ -13,11 +13,19 @@ from corpusmill.lightrag.choosing import Said
 
 BROKER, DATABASE = "redis://127.0.0.1:1/0", "sqlite:///ledger.db"
 FLEET = {"CORPUSMILL_BROKER_URL": BROKER, "CORPUSMILL_DATABASE_URL": DATABASE}
-# What is loaded once the mode of the first call is known.
-PROGRAM = """
-import sys
+NAMED = Said(BROKER, DATABASE, cache=True)
+# What is loaded once the mode of the first call is known: without a fleet, and with one.
+PROGRAM = f"""
+import os, sys
 from corpusmill.lightrag import choosing, openai
-print(type(choosing.mode()).__name__, *(name for name in ("celery", "sqlalchemy", "redis") if name in sys.modules))
+
+def say():
+    print(type(choosing.mode()).__name__, *(name for name in ("celery", "sqlalchemy", "redis") if name in sys.modules))
+
+say()
+choosing._use(None)
+os.environ |= {FLEET!r}
+say()
 """
 
 
@@ -30,32 +38,31 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def mode_of_a_program(folder: Path, **settings: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CORPUSMILL")}
-    program = [sys.executable, "-c", PROGRAM]
-    ran = subprocess.run(program, cwd=folder, env={**kept, **settings}, capture_output=True, text=True, check=True)
-    return ran.stdout.strip()
+def test_calls_are_made_here_with_nothing_heavy_loaded_unless_a_fleet_is_named() -> None:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["Local", "Fleet celery sqlalchemy redis"]
 
 
-def test_without_settings_calls_are_made_here_and_nothing_heavy_is_loaded(tmp_path: Path) -> None:
+def test_without_settings_nothing_is_said() -> None:
     assert Said.read() == Said(None, None, cache=True)
-    assert mode_of_a_program(tmp_path) == "Local"
 
 
-def test_the_environment_names_a_fleet(tmp_path: Path) -> None:
-    assert mode_of_a_program(tmp_path, **FLEET).startswith("Fleet celery sqlalchemy")
+def test_the_environment_names_a_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in FLEET.items():
+        monkeypatch.setenv(name, value)
+    assert Said.read() == NAMED
 
 
 def test_a_dotenv_file_names_a_fleet(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in FLEET.items()))
-    assert mode_of_a_program(tmp_path).startswith("Fleet")
+    assert Said.read() == NAMED
 
 
 @pytest.mark.parametrize("folder", [".", "home"])
 def test_a_settings_file_names_a_fleet(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(exist_ok=True)
     (tmp_path / folder / "corpusmill.toml").write_text(f'broker_url = "{BROKER}"\ndatabase_url = "{DATABASE}"\n')
-    assert mode_of_a_program(tmp_path, CORPUSMILL_HOME=str(tmp_path / "home")).startswith("Fleet")
+    assert Said.read() == NAMED
 
 
 def test_the_cache_is_switched_off_in_a_file_as_in_the_environment(
