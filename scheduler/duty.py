@@ -9,6 +9,7 @@ from pathlib import Path
 
 from corpusmill.app import App
 from corpusmill.ledger import Ledger
+from scheduler.schedules import Schedules
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,17 @@ class Duty:
     app: App
     journals: Path
     lease_s: float
+    schedules: Schedules
 
     @property
     def name(self) -> str:
         """Who this is, where the ledger asks for a worker."""
-        return f"scheduler@{platform.node()}:{os.getpid()}"
+        return name()
+
+
+def name() -> str:
+    """Who this process is."""
+    return f"scheduler@{platform.node()}:{os.getpid()}"
 
 
 _current: list[Duty] = []

@@ -19,6 +19,8 @@ from corpusmill.errors import CorpusmillError, SettingsError
 from corpusmill.ledger import Ledger
 from corpusmill.settings import Settings
 from scheduler import duty, ticks
+from scheduler.schedules import Schedules
+from scheduler.surroundings import Surroundings
 from workers import broker, logs, parent, ready
 
 
@@ -41,11 +43,14 @@ def _run(settings: Settings) -> int:
     app.conf.beat_schedule = ticks.timetable()
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(settings.database_url))
-        duty.take_up(duty.Duty(ledger, app, settings.home / "journal", settings.lease_s))
+        around = Surroundings(settings)
+        schedules = Schedules(ledger, duty.name(), around)
+        stack.callback(schedules.close)
+        duty.take_up(duty.Duty(ledger, app, settings.home / "journal", settings.lease_s, schedules))
         beat = _beat(app)
         stack.callback(beat.join, 5)
         stack.callback(beat.service.stop)
-        parent.listen(settings.grace_s)
+        parent.listen(settings.grace_s, around.take)
         _tell_when_ready(settings)
         return _serve(app)
 

@@ -6,6 +6,7 @@ A tick expires when the next one is due: after a pause of the scheduler there is
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from celery import shared_task
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 FEED_S = 1.0
 RECONCILE_S = 5.0
 ADOPT_S = 5.0
+SCHEDULES_S = 1.0
 
 
 @shared_task(name="control.feed")  # type: ignore[untyped-decorator]
@@ -44,9 +46,21 @@ def adopt() -> int:
     return _quietly(lambda: adopt_all(here.ledger, here.journals, worker_id=here.name, lease_s=here.lease_s))
 
 
+@shared_task(name="control.schedules")  # type: ignore[untyped-decorator]
+def schedules() -> int:
+    """Run what is due by schedule, and follow what runs; returns how many due times were claimed."""
+    here = duty.current()
+    return _quietly(lambda: here.schedules.attend(time.time()))
+
+
 def timetable() -> dict[str, dict[str, Any]]:
     """Beat's table."""
-    times = {"control.feed": FEED_S, "control.reconcile": RECONCILE_S, "control.adopt": ADOPT_S}
+    times = {
+        "control.feed": FEED_S,
+        "control.reconcile": RECONCILE_S,
+        "control.adopt": ADOPT_S,
+        "control.schedules": SCHEDULES_S,
+    }
     return {
         name: {"task": name, "schedule": seconds, "options": {"queue": CONTROL, "expires": seconds}}
         for name, seconds in times.items()

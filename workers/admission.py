@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from corpusmill.ledger.records import JobRun
 from corpusmill.limits import Ending, Grant, LimiterParked, Place
 from workers.dispatch import Dispatch
 from workers.held import Unit
@@ -106,14 +107,14 @@ async def _ticket(stream: Stream, work: Work, units: Units) -> Ticket:
     facts = work.facts(units)
     set_aside = await _set_aside(units, facts)
     try:
-        member, door, place, grant = await _leave(stream, facts, units[0].shard.job.run.id)
+        member, door, place, grant = await _leave(stream, facts, units[0].shard.job.run)
     except BaseException:
         _settle(units, set_aside, Decimal(0))
         raise
     return Ticket(units, facts, member, door, grant, place, set_aside)
 
 
-async def _leave(stream: Stream, facts: Facts, job_id: int) -> tuple[Member, Door, Place | None, Grant]:
+async def _leave(stream: Stream, facts: Facts, run: JobRun) -> tuple[Member, Door, Place | None, Grant]:
     """Leave to send, from the member of the lane that gives it soonest."""
     lane = stream.lane
     while True:
@@ -122,7 +123,7 @@ async def _leave(stream: Stream, facts: Facts, job_id: int) -> tuple[Member, Doo
             raise GivenUp
         member.trying = member.on_trial
         try:
-            admitted = await _at(lane.door(member, stream.model), stream, member.tokens(facts), job_id)
+            admitted = await _at(lane.door(member, stream.model), stream, member.tokens(facts), run)
         except LimiterParked:
             member.trying = False
             # Its limit of a day may be used up; others of the pool may have some left.
@@ -138,10 +139,11 @@ async def _leave(stream: Stream, facts: Facts, job_id: int) -> tuple[Member, Doo
         _give_back(lane.door(member, stream.model), *admitted[1:])
 
 
-async def _at(door: Door, stream: Stream, tokens: int, job_id: int) -> tuple[Door, Place | None, Grant]:
+async def _at(door: Door, stream: Stream, tokens: int, run: JobRun) -> tuple[Door, Place | None, Grant]:
     place = await door.room.enter() if door.gate.unlimited else None
     try:
-        return door, place, await door.gate.acquire(job_id, tokens, priority=stream.priority)
+        share = 1.0 if run.max_share is None else run.max_share
+        return door, place, await door.gate.acquire(run.id, tokens, priority=stream.priority, max_share=share)
     except BaseException:
         if place is not None:
             door.room.leave(place, "untold")

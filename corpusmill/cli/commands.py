@@ -49,6 +49,13 @@ COMMANDS = {
         Command("verify", "corpusmill.cli.mending", _JOBS, "Recount a job: does everything add up"),
         Command("usage", "corpusmill.cli.usage", _JOBS, "Sum tokens and USD by job, model, day or label"),
         Command(
+            "schedule",
+            "corpusmill.cli.schedule",
+            _RUN,
+            "Run a command by cron: add, list, show, pause, resume, run, remove",
+            members=("add", "list", "show", "pause", "resume", "run", "remove"),
+        ),
+        Command(
             "limits",
             "corpusmill.cli.limits",
             _RUN,

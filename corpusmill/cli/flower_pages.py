@@ -21,6 +21,7 @@ from tornado import web
 from corpusmill.app import make_app
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.records import JobView
 from corpusmill.settings import Settings
 
 
@@ -68,10 +69,15 @@ class JobNames:
         if job_id not in self._names:
             try:
                 with Ledger.open(self._settings.database_url or "", create=False) as ledger:
-                    self._names[job_id] = ledger.job(job_id).public_id
+                    self._names[job_id] = _shown(ledger.job(job_id))
             except CorpusmillError:
                 return f"job {job_id}"
         return self._names[job_id]
+
+
+def _shown(job: JobView) -> str:
+    schedule = job.labels.get("schedule")
+    return f"{job.public_id} (schedule {schedule})" if schedule else job.public_id
 
 
 def _function(names: JobNames) -> Callable[[Any], Any]:

@@ -30,7 +30,7 @@ def jobs(
     with opened() as mill:
         listed = mill.jobs(limit)
         summaries = [job.summary() for job in listed]
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 job.id,
                 job.view.name or "",
@@ -44,7 +44,11 @@ def jobs(
             for job, summary in zip(listed, summaries, strict=True)
         ]
     if rows:
-        out.table(("JOB", "NAME", "STATE", "DONE", "FAILED", "USD", "MODEL", "CREATED"), rows, right=(3, 4, 5))
+        head: tuple[str, ...] = ("JOB", "NAME", "STATE", "DONE", "FAILED", "USD", "MODEL", "CREATED")
+        if any(summary.schedule for summary in summaries):
+            head = (*head[:2], "SCHEDULE", *head[2:])
+            rows = [(*row[:2], each.schedule or "", *row[2:]) for row, each in zip(rows, summaries, strict=True)]
+        out.table(head, rows, right=tuple(len(head) - n for n in (5, 4, 3)))
     else:
         out.line("no jobs yet; start one with `corpusmill complete`, or try `corpusmill demo`")
     out.result({"jobs": [summary.as_dict() for summary in summaries]})
@@ -66,8 +70,11 @@ def show(job: JobRef) -> None:
             ("model", view.model),
             ("endpoint", view.endpoint),
             ("priority", view.priority),
+            ("share", None if view.max_share is None else f"{view.max_share:.0%} of the limit at most"),
+            ("schedule", summary.schedule and f"a run of {summary.schedule}"),
             ("labels", ", ".join(f"{key}={value}" for key, value in view.labels.items())),
             ("budget", None if view.budget_usd is None else f"{exact(view.budget_usd)} USD"),
+            ("tokens", None if view.budget_tokens is None else f"{view.budget_tokens:,} at most"),
             ("note", view.note),
         ]
         for name, value in about:

@@ -40,6 +40,22 @@ FailureClasses = Annotated[
 ]
 
 
+MaxShare = Annotated[
+    float | None,
+    Option(
+        metavar="F",
+        show_default="1",
+        help="The part of the limit that the job uses at most, such as 0.3; others use what it leaves.",
+    ),
+]
+
+
+BudgetTokens = Annotated[
+    int | None,
+    Option(metavar="N", min=0, help="Pause once so many tokens are used; what is under way by then still comes."),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Messages:
     """What a completion says besides the chunk."""
@@ -175,6 +191,8 @@ class JobFlags:
     budget: Annotated[
         str | None, Option(metavar="USD", help="Pause before more than this is spent; `none` takes a cap away.")
     ] = None
+    max_share: MaxShare = None
+    budget_tokens: BudgetTokens = None
     first: Annotated[
         int | None, Option(metavar="N", help="Run the first N items, then pause; the full run goes on from there.")
     ] = None

@@ -165,6 +165,20 @@ def running(settings: Settings) -> Wire | None:
     return Wire.open(Sockets(Path(note.folder)).control) if note and lock.is_held(place_of(settings).lock) else None
 
 
+def stays(settings: Settings) -> bool:
+    """Whether the machinery runs and was asked to stay, by `up`."""
+    wire = running(settings)
+    if wire is None:
+        return False
+    with wire:
+        try:
+            wire.send({"state": True})
+            reply = wire.receive(within_s=5.0)
+        except (OSError, EOFError):
+            return False
+    return bool(reply and reply.get("state", {}).get("stays"))
+
+
 def down(settings: Settings) -> bool:
     """Stop the supervisor gracefully and wait for its end; False when none runs."""
     wire = running(settings)

@@ -60,13 +60,14 @@ class Client:
     async def up(self, wish: dict[str, Any]) -> None:
         """Make the machinery stay until `down`."""
         self._supervisor.stays = True
+        self._supervisor.staff.let_schedules_fire()
         if wish.get("workers"):
             await self._supervisor.staff.set_workers(wish["workers"])
         await self.state(True)
 
     async def state(self, _: bool) -> None:
         """Say how the children are."""
-        self._say({"state": self._supervisor.staff.state()})
+        self._say({"state": {**self._supervisor.staff.state(), "stays": self._supervisor.stays}})
 
     async def down(self, _: bool) -> None:
         """Stop everything."""

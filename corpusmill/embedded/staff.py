@@ -57,12 +57,19 @@ class Staff:
         await asyncio.gather(*(worker.stop() for worker in surplus), *(worker.spawned() for worker in self._workers))
 
     def hand_over(self, provider: dict[str, Any]) -> None:
-        """Give a provider, key included, to every worker, now and after a restart."""
+        """Give a provider, key included, to every worker and the scheduler, now and after a restart."""
         line = wire.line(provider)
         self._providers.pop(line, None)
         self._providers[line] = None
-        for worker in self._workers:
-            worker.tell(line)
+        # The scheduler runs the commands of schedules, which need them, too.
+        for child in (self._scheduler, *self._workers):
+            if child:
+                child.tell(line)
+
+    def let_schedules_fire(self) -> None:
+        """Schedules fire while somebody has asked for the machinery to stay up."""
+        if self._scheduler:
+            self._scheduler.tell(wire.line({"schedules": True}))
 
     async def stop(self) -> None:
         """Stop gracefully: workers finish and save what is in flight while Valkey still serves."""

@@ -227,9 +227,15 @@ def _report(this: _Commit) -> CommitReport:
         for ref, fence in this.batch.fences.items()
         if ref in this.locked and this.locked[ref].done and this.locked[ref].fence == fence
     }
-    states = select(Job.id, Job.state).where(Job.id.in_({ref.job_id for ref in _mentioned(this.batch)}))
+    found = select(Job.id, Job.state, Job.budget_tokens).where(
+        Job.id.in_({ref.job_id for ref in _mentioned(this.batch)})
+    )
+    jobs = this.conn.execute(found).all()
+    states = {job.id: job.state for job in jobs}
+    if capped := [job.id for job in jobs if job.budget_tokens is not None]:
+        states |= dict.fromkeys(money.stop_at_tokens(this.conn, capped), "paused")
     return CommitReport(
         lost=frozenset(this.batch.fences.keys() - this.mine - closed),
         closed=frozenset(closed),
-        job_states=cast("dict[int, JobState]", dict(this.conn.execute(states).all())),
+        job_states=cast("dict[int, JobState]", states),
     )

@@ -120,7 +120,7 @@ def output_digest(conn: Connection, job_id: int, path: str) -> str | None:
     return conn.execute(found).scalar_one_or_none()
 
 
-def set_plain(conn: Connection, job_id: int, /, **values: str | bool | None) -> None:
+def set_plain(conn: Connection, job_id: int, /, **values: str | float | bool | None) -> None:
     """Change columns of a job that nothing else depends on."""
     conn.execute(update(Job).where(Job.id == job_id).values(**values))
 

@@ -75,6 +75,7 @@ def _row(new: NewJob, collection_id: int, made_at: float) -> dict[str, object]:
         "price_card": None if new.price_card is None else dict(new.price_card),
         "flex": new.flex,
         "max_share": new.max_share,
+        "budget_tokens": new.budget_tokens,
         "created_at": made_at,
     }
 

@@ -305,6 +305,14 @@ class Ledger:
         """Give the job another name."""
         self._db.write(control.set_plain, job_id, name=name)
 
+    def set_budget_tokens(self, job_id: int, tokens: int | None) -> None:
+        """Let the job use so many tokens over its life, and be paused (`budget`) once it has; None: any number."""
+        self._db.write(control.set_plain, job_id, budget_tokens=tokens)
+
+    def set_max_share(self, job_id: int, max_share: float | None) -> None:
+        """Give the job another part of the limit at most; shards that run go on as they began."""
+        self._db.write(control.set_plain, job_id, max_share=max_share)
+
     def set_flex(self, job_id: int, flex: Flex) -> None:
         """Give the job another answer to flex having no capacity; shards that run go on as they began."""
         self._db.write(control.set_plain, job_id, flex=flex)

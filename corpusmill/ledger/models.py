@@ -172,6 +172,7 @@ class Job(Base):
     finished_at: Mapped[float | None]
     flex: Mapped[str | None] = mapped_column(String(8))
     max_share: Mapped[float | None]
+    budget_tokens: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Item(Base):

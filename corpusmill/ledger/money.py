@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 
 from sqlalchemy import Connection, func, or_, select, update
@@ -77,6 +77,17 @@ def _take_back(conn: Connection, asking: ShardRef) -> Decimal:
 def _reserved(conn: Connection, job_id: int) -> Decimal:
     total = select(func.coalesce(func.sum(Shard.reserved), 0)).where(Shard.job_id == job_id)
     return conn.execute(total).scalar_one()
+
+
+def stop_at_tokens(conn: Connection, job_ids: Collection[int]) -> list[int]:
+    """Pause those of the jobs that have used up their tokens; return their ids.
+
+    Looked at whenever something is written, not before each send: what is in flight by then still comes.
+    """
+    used = select(func.sum(Shard.prompt_tokens + Shard.completion_tokens)).where(Shard.job_id == Job.id)
+    over = (Job.id.in_(job_ids), Job.budget_tokens <= used.scalar_subquery(), Job.state.in_(("queued", "running")))
+    paused = update(Job).where(*over).values(state="paused", reason="budget", note="its tokens are used up")
+    return list(conn.execute(paused.returning(Job.id)).scalars())
 
 
 def adjust(conn: Connection, deltas: Mapping[int, Decimal]) -> None:

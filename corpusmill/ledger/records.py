@@ -38,7 +38,8 @@ class ShardRef:
 class NewJob:
     """A job as a producer asks for it. `key` decides whether it is new: see `Ledger.submit`.
 
-    `max_share`: the part of the limit, over 0 to 1, that it uses at most.
+    `max_share`: the part of the limit, over 0 to 1, that it uses at most. `budget_tokens`: it is paused once these are
+    used.
     """
 
     key: bytes
@@ -58,6 +59,7 @@ class NewJob:
     price_card: Mapping[str, Any] | None = None
     flex: Flex | None = None
     max_share: float | None = None
+    budget_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +306,7 @@ class JobView:
     finished_at: float | None
     flex: Flex | None = None
     max_share: float | None = None
+    budget_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ due ─► starting (an owner runs the command) ─► running (its job does) �
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
@@ -15,7 +14,6 @@ from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.clock import Now, read_clock
 from corpusmill.ledger.models import Usage
 from corpusmill.ledger.schedule_records import RunState, ScheduleRun
-from corpusmill.ledger.schedule_tables import Schedule
 from corpusmill.ledger.schedule_tables import ScheduleRun as Run
 from corpusmill.ledger.schedules import run_view
 
@@ -29,10 +27,10 @@ def any_free(conn: Connection) -> bool:
     return conn.execute(select(Run.due_at).where(_free(read_clock(conn))).limit(1)).first() is not None
 
 
-def take(conn: Connection, owner: str) -> list[ScheduleRun]:
+def take(conn: Connection, owner: str, most: int) -> list[ScheduleRun]:
     """Take what is due and what dead owners have left; the commands are ours to run."""
     now = read_clock(conn)
-    free = select(table_of(Run)).where(_free(now)).order_by(Run.due_at)
+    free = select(table_of(Run)).where(_free(now)).order_by(Run.due_at).limit(most)
     rows = conn.execute(free.with_for_update(skip_locked=True)).all()
     values = {"state": "starting", "owner": owner, "seen_at": now.lease_s}
     for row in rows:
@@ -45,15 +43,23 @@ def _free(now: Now) -> ColumnElement[bool]:
     return or_(Run.state == "due", and_(Run.state == "starting", silent))
 
 
+def hold(conn: Connection, run: ScheduleRun, owner: str) -> bool:
+    """Take a run whose job has finished, to write its output; False when another does."""
+    now_s = read_clock(conn).lease_s
+    free = or_(Run.owner.is_(None), Run.owner == owner, Run.seen_at < now_s - SILENT_S)
+    own = (Run.schedule_id == run.schedule_id, Run.due_at == run.due_at, Run.state == "running", free)
+    held = update(Run).where(*own).values(owner=owner, seen_at=now_s)
+    return conn.execute(held.returning(Run.due_at)).first() is not None
+
+
 def renew(conn: Connection, owner: str) -> None:
     """Say that the owner of runs is alive."""
-    mine = (Run.owner == owner, Run.state == "starting")
-    conn.execute(update(Run).where(*mine).values(seen_at=read_clock(conn).lease_s))
+    conn.execute(update(Run).where(Run.owner == owner).values(seen_at=read_clock(conn).lease_s))
 
 
 def give_back(conn: Connection, owner: str) -> None:
     """The owner ends: its runs are anybody's at once."""
-    conn.execute(update(Run).where(Run.owner == owner, Run.state == "starting").values(owner=None))
+    conn.execute(update(Run).where(Run.owner == owner).values(owner=None))
 
 
 def started(conn: Connection, run: ScheduleRun, job_id: int) -> None:
@@ -94,15 +100,6 @@ def used(conn: Connection, schedule_id: int, since_s: float) -> tuple[Decimal, i
     )
     row = conn.execute(sums.where(*own)).one()
     return Decimal(row.usd), int(row.tokens)
-
-
-def names(conn: Connection, job_ids: Collection[int]) -> dict[int, str]:
-    """Which of these jobs are of a schedule's runs, and of which schedule."""
-    if not job_ids:
-        return {}
-    found = select(Run.job_id, Schedule.name).join(Schedule, Schedule.id == Run.schedule_id)
-    rows = conn.execute(found.where(Run.job_id.in_(list(job_ids))).order_by(Run.due_at))
-    return {job_id: name for job_id, name in rows if job_id is not None}
 
 
 def _set(conn: Connection, schedule_id: int, due_at: float, **values: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from corpusmill.ledger import schedule_runs, schedules
@@ -66,9 +66,13 @@ class Schedules:
             return []
         return self._db.write(schedules.claim_due, now_s)
 
-    def take(self, owner: str) -> list[ScheduleRun]:
+    def take(self, owner: str, most: int = 100) -> list[ScheduleRun]:
         """Take the runs whose commands nobody runs; they are `owner`'s while it renews them."""
-        return self._db.write(schedule_runs.take, owner) if self._db.read(schedule_runs.any_free) else []
+        return self._db.write(schedule_runs.take, owner, most) if self._db.read(schedule_runs.any_free) else []
+
+    def hold(self, run: ScheduleRun, owner: str) -> bool:
+        """Take a run whose job has finished, to write its output; False when another does."""
+        return self._db.write(schedule_runs.hold, run, owner)
 
     def renew(self, owner: str) -> None:
         """Say that the owner is alive."""
@@ -103,7 +107,3 @@ class Schedules:
     def used(self, schedule_id: int, since_s: float) -> tuple[Decimal, int]:
         """USD and tokens that the schedule's jobs have used since then, calls of unknown outcome included."""
         return self._db.read(schedule_runs.used, schedule_id, since_s)
-
-    def names(self, job_ids: Collection[int]) -> dict[int, str]:
-        """By job, the schedule of which it is a run."""
-        return self._db.read(schedule_runs.names, job_ids)

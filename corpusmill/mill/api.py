@@ -48,6 +48,11 @@ class Mill:
         self._place.close()
 
     @property
+    def place(self) -> Place:
+        """Where its jobs live; what is built on jobs, such as collections, works there."""
+        return self._place
+
+    @property
     def settings(self) -> Settings:
         """The settings in effect."""
         return self._place.settings

@@ -57,6 +57,8 @@ class Terms:
 
     `first`: run that many items, then pause. `budget_usd`: None leaves an existing job's cap, `NO_CAP` takes it away.
     `flex`: what follows when the flex tier has no capacity; None leaves an existing job's answer, a new one waits.
+    `max_share`: the part of the limit that it uses at most, over 0 to 1; None leaves an existing job's.
+    `budget_tokens`: it is paused once these are used; None leaves an existing job's cap.
     `force`: replace an output that somebody else wrote. `detach`: the job goes on when its producer leaves.
     """
 
@@ -69,6 +71,8 @@ class Terms:
     budget_usd: Decimal | None = None
     first: int | None = None
     flex: Flex | None = None
+    max_share: float | None = None
+    budget_tokens: int | None = None
     cache: bool | None = None
     retry_failed: bool = False
     force: bool = False

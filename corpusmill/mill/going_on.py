@@ -26,6 +26,8 @@ def go_on(ledger: Ledger, job: JobView, terms: Terms, *, fingerprint: str, note:
         budget = uncapped(terms.budget_usd)
         refuse_budget(budget, job.model, priced=job.price_card is not None)
         ledger.set_budget(job.id, budget)
+    if terms.budget_tokens is not None:
+        ledger.set_budget_tokens(job.id, terms.budget_tokens)
     if terms.retry_failed and ledger.counts(job.id).failed:
         ledger.reopen_failed(job.id)
         job = ledger.job(job.id)

@@ -28,6 +28,8 @@ class RunOptions(TypedDict, total=False):
     budget_usd: Decimal | float | str | None
     first: int | None
     flex: Flex | None
+    max_share: float | None
+    budget_tokens: int | None
     cache: bool
     retry_failed: bool
     skip_invalid: bool
@@ -95,6 +97,8 @@ def _converted(terms: Mapping[str, Any]) -> dict[str, Any]:
     }
     if terms.get("budget_usd") is not None:
         converted["budget_usd"] = money(terms["budget_usd"])
+    if terms.get("max_share") is not None:
+        converted["max_share"] = share(terms["max_share"])
     return converted
 
 
@@ -111,3 +115,14 @@ def money(value: Decimal | float | str) -> Decimal:
     if amount.is_nan() or amount < 0:
         raise UsageError(f"{value} is no sum of money", next_step="give the budget in USD, for example 2.50")
     return amount
+
+
+def share(value: float) -> float:
+    """A part of the limit.
+
+    Raises:
+        UsageError: it is not over 0 and up to 1.
+    """
+    if not 0 < value <= 1:
+        raise UsageError(f"{value} is no part of the limit", next_step="give one over 0 and up to 1: --max-share 0.3")
+    return value

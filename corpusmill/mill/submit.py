@@ -132,6 +132,8 @@ class _Submission:
             detached=terms.detach,
             price_card=card,
             flex=terms.flex,
+            max_share=terms.max_share,
+            budget_tokens=terms.budget_tokens,
         )
 
     def _load(self, job: JobView, corpus: Corpus, key: bytes) -> JobView:
@@ -146,10 +148,7 @@ class _Submission:
         terms = self._terms
         if terms.out is not None and job.out != str(terms.out):
             self._ledger.set_out(job.id, str(terms.out))
-        if terms.priority not in ("normal", job.priority):
-            self._ledger.set_priority(job.id, terms.priority)
-        if terms.flex not in (None, job.flex):
-            self._ledger.set_flex(job.id, terms.flex)
+        self._retune(job)
         if terms.labels and terms.labels != job.labels:
             self._listener.note(f"{job.public_id} keeps the labels it was made with")
         if terms.errors_out is not None and job.errors_out != str(terms.errors_out):
@@ -158,6 +157,16 @@ class _Submission:
             self._ledger.set_name(job.id, terms.name)
         if terms.detach and not job.detached:
             self._ledger.set_detached(job.id, True)
+
+    def _retune(self, job: JobView) -> None:
+        """What workers heed from the next shard on."""
+        terms = self._terms
+        if terms.priority not in ("normal", job.priority):
+            self._ledger.set_priority(job.id, terms.priority)
+        if terms.flex not in (None, job.flex):
+            self._ledger.set_flex(job.id, terms.flex)
+        if terms.max_share not in (None, job.max_share):
+            self._ledger.set_max_share(job.id, terms.max_share)
 
     def _lane(self) -> tuple[str, str]:
         return self._place.settings.lane(self._provider, self._ledger.salt())

@@ -19,6 +19,7 @@ class Summary:
 
     `usd` is None when the model is unpriced. `seconds` runs from the end of loading to the last result.
     `parked_until`: the endpoint allows nothing before (epoch seconds); left out of the object while it does.
+    `schedule`: of whose runs the job is one; left out of the object for all others.
     """
 
     job: str
@@ -41,13 +42,15 @@ class Summary:
     failed_by_class: Mapping[str, int] = field(default_factory=dict)
     note: str | None = None
     parked_until: float | None = None
+    schedule: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The object of `--json`; money as numbers."""
         facts = asdict(self)
         del facts["failed_by_class"], facts["note"]
-        if self.parked_until is None:
-            del facts["parked_until"]
+        for name in ("parked_until", "schedule"):
+            if facts[name] is None:
+                del facts[name]
         return {name: float(value) if isinstance(value, Decimal) else value for name, value in facts.items()}
 
     @property
@@ -85,4 +88,5 @@ def summary_of(job: JobView, counts: Counts, *, requests_before: int, seconds: f
         failed_by_class=counts.failed_by_class,
         note=job.note,
         parked_until=counts.parked_until if job.state in ("queued", "running") else None,
+        schedule=job.labels.get("schedule"),
     )

@@ -1,0 +1,64 @@
+"""What the runs of a schedule may use: its share of the limit, and its budget from one midnight to the next.
+
+A job's cap is over its whole life, so each day it is set to what was spent before, plus what the day allows. A job that
+met it is paused, and goes on when the next day begins where the schedule is.
+"""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from corpusmill.cron import Cron
+from corpusmill.ledger import Ledger
+from corpusmill.ledger.records import JobView
+from corpusmill.ledger.schedule_records import Schedule, ScheduleRun
+
+log = logging.getLogger(__name__)
+
+
+def filled(ledger: Ledger, schedule: Schedule, now_s: float) -> list[str]:
+    """The schedule's command with what is left of this day, so that a new job has its caps from the start."""
+    usd, tokens = _left(ledger, schedule, now_s)
+    left = {"{usd_left}": format(usd, "f"), "{tokens_left}": str(tokens)}
+    return [left.get(word, word) for word in schedule.argv]
+
+
+def keep(ledger: Ledger, schedule: Schedule, run: ScheduleRun, job: JobView, now_s: float) -> None:
+    """See that the run's job keeps to the schedule's share and to the budget of this day."""
+    if schedule.max_share is not None and job.max_share != schedule.max_share:
+        ledger.set_max_share(job.id, schedule.max_share)
+    today = _cron(schedule).date(now_s)
+    if run.budget_day == today or (schedule.daily_usd is None and schedule.daily_tokens is None):
+        return
+    raised = _set_caps(ledger, schedule, job, now_s)
+    if raised and job.state == "paused" and job.reason == "budget":
+        ledger.resume(job.id)
+        log.info("schedule goes on id=%d job=%s day=%s", schedule.id, job.public_id, today)
+    ledger.schedules.set_budget_day(run, today)
+
+
+def _set_caps(ledger: Ledger, schedule: Schedule, job: JobView, now_s: float) -> bool:
+    """Let the job use what is left of this day; returns whether that is more than it had."""
+    usd, tokens = _left(ledger, schedule, now_s)
+    spent, raised = ledger.counts(job.id), False
+    if schedule.daily_usd is not None:
+        cap = (spent.usd or Decimal(0)) + (spent.unknown_usd or Decimal(0)) + usd
+        raised |= job.budget_usd is not None and cap > job.budget_usd
+        ledger.set_budget(job.id, cap)
+    if schedule.daily_tokens is not None:
+        token_cap = spent.prompt_tokens + spent.completion_tokens + tokens
+        raised |= job.budget_tokens is not None and token_cap > job.budget_tokens
+        ledger.set_budget_tokens(job.id, token_cap)
+    return raised
+
+
+def _left(ledger: Ledger, schedule: Schedule, now_s: float) -> tuple[Decimal, int]:
+    """USD and tokens that the schedule has left today."""
+    usd, tokens = ledger.schedules.used(schedule.id, _cron(schedule).midnight(now_s))
+    return max(Decimal(0), (schedule.daily_usd or Decimal(0)) - usd), max(0, (schedule.daily_tokens or 0) - tokens)
+
+
+def _cron(schedule: Schedule) -> Cron:
+    return Cron(schedule.cron, ZoneInfo(schedule.tz))
