@@ -44,9 +44,14 @@ class Limits(BaseModel):
         description="Prompt and completion tokens a minute, together; unset: learnt from the reply; 0: no limit.",
     )
     rpd: NonNegativeInt | None = Field(
-        default=None, description="Requests a day: `plan` counts them; the endpoint's own word parks the work."
+        default=None,
+        description="Requests a day, until midnight UTC or the hour that the endpoint told; 0: no limit.",
     )
     tpd: NonNegativeInt | None = Field(default=None, description="Tokens a day, as rpd.")
+    requests_window_s: PositiveFloat = Field(
+        default=60.0,
+        description="Seconds that the endpoint's x-ratelimit-limit-requests is counted over; 10 at Azure.",
+    )
     burst_s: PositiveFloat = Field(
         default=1.0,
         description="Seconds of the rate that may be used at once; 60 where the provider grants the full minute.",

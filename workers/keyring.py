@@ -105,5 +105,6 @@ def _limited_as_before(provider: Provider, before: Provider | None) -> Provider:
     if before is None or before.limits is None or before.address != provider.address:
         return provider
     limits = provider.limits or Limits()
-    kept = {name: getattr(before.limits, name) for name in ("rpm", "tpm") if getattr(limits, name) is None}
+    names = ("rpm", "tpm", "rpd", "tpd")
+    kept = {name: getattr(before.limits, name) for name in names if getattr(limits, name) is None}
     return provider.model_copy(update={"limits": limits.model_copy(update=kept)})

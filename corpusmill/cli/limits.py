@@ -48,8 +48,8 @@ def set_(
     burst_s: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Seconds of the rate that may be used at once.")
     ] = None,
-    rpd: Annotated[int | None, _number("Requests a day, for `plan`.")] = None,
-    tpd: Annotated[int | None, _number("Tokens a day, for `plan`.")] = None,
+    rpd: Annotated[int | None, _number("Requests a day; 0: no limit.")] = None,
+    tpd: Annotated[int | None, _number("Tokens a day; 0: no limit.")] = None,
 ) -> None:
     """Set limits for a provider or one of its models; all workers follow within two seconds."""
     from corpusmill.cli.following import opened

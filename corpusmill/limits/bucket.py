@@ -28,6 +28,7 @@ class Why(IntEnum):
     TOKENS = 2
     COOL_DOWN = 3
     TURN = 4
+    DAY = 5
 
 
 class BucketUnknown(Exception):
@@ -84,13 +85,16 @@ class Slowdown:
 
     `ramp`: of the whole rate; negative: of what is left of it, so that the way back takes as long from wherever it is.
 
-    `drain`: the bucket is empty when it goes on, so that nobody rushes in.
+    `drain`: the bucket is empty when it goes on, so that nobody rushes in. `day`: a day is used up until then.
+    `of_traffic`: keep so much of what was sent lately, be it far less than the limit.
     """
 
     cool_s: float = 0.0
     keep: float = 1.0
     ramp: float = 0.0
     drain: bool = True
+    day: bool = False
+    of_traffic: bool = False
 
 
 class Bucket:
@@ -104,7 +108,8 @@ class Bucket:
 
     async def configure(self, limits: Limits, *, first: bool) -> Rates:
         """Make the bucket or tell it the limits; it starts empty unless nobody has ever drawn from it (`first`)."""
-        args = (_or_unset(limits.rpm), _or_unset(limits.tpm), limits.burst_s, int(first))
+        day = (limits.rpd or 0, limits.tpd or 0)
+        args = (_or_unset(limits.rpm), _or_unset(limits.tpm), limits.burst_s, int(first), *day)
         ((rpm, tpm, learning),) = await run(self._redis, [Call("configure", [self._key], args)])
         return Rates(rpm, tpm, bool(learning))
 
@@ -152,7 +157,7 @@ class Bucket:
 
     async def slow_down(self, what: Slowdown) -> float:
         """Slow the fleet down; returns the seconds until anything is granted again. Twice is as good as once."""
-        args = (int(what.cool_s * 1e6), what.keep, what.ramp, int(what.drain))
+        args = (int(what.cool_s * 1e6), what.keep, what.ramp, int(what.drain), int(what.day), int(what.of_traffic))
         ((known, *cool),) = await run(self._redis, [Call("cool", [self._key], args)])
         if not known:
             raise BucketUnknown

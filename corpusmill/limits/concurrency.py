@@ -2,8 +2,9 @@
 
 vLLM, Ollama and many gateways send no limit headers, so there is no rate to keep to; what they have is a point from
 which more calls at once only wait for each other. The window starts small and doubles with each round of calls (slow
-start) until they take twice as long as at their quickest, or one is refused. From there it grows by one a round, and
-shrinks by a fifth when calls take three times as long, by half when one is refused or times out. Never below one.
+start) until they take twice as long as at their quickest, or one is refused; then it is set to where that began. From
+there it grows by one a round, and shrinks by a fifth when calls take three times as long, by half when one is refused
+or times out. Never below one.
 
 The window is this process's own: each worker finds its part by itself, since the endpoint's slowness, which all of
 them see, is what tells it. Only a cool-down is shared by the fleet, through the bucket.
@@ -130,7 +131,10 @@ class Concurrency:
             self._quickest = mean_s
         self._quickest = min(mean_s, self._quickest)
         times = mean_s / max(NOISE_S, self._quickest)
-        if times > CROWDED:
+        if times > SLOWS and self._limit < self._threshold:
+            # Doubling went past the point from which more calls only wait: this is where that was.
+            self._shrink_to(max(1.0, self._begun * SLOWS / times))
+        elif times > CROWDED:
             self._shrink_to(max(1.0, self._begun * SLOWER))
         if times > SLOWS:
             self._threshold = self._limit

@@ -58,12 +58,14 @@ class Gate:
             return
         self._limits, self._floors_s = limits, floors_s(limits.burst_s)
         self._link.heed(limits)
+        self._outlook = Outlook()
         self._alarm.ring_by(self._time())
 
     @property
     def free(self) -> bool:
         """Whether a person has said that there is no limit at all: then a grant needs no round trip."""
-        return self._limits.rpm == 0 and self._limits.tpm == 0
+        limits = self._limits
+        return limits.rpm == 0 and limits.tpm == 0 and not (limits.rpd or limits.tpd)
 
     @property
     def rates(self) -> Rates | None:
@@ -145,7 +147,7 @@ class Gate:
         if self.free:
             return
         if headers is not None:
-            self._link.tab.hear(told_by(headers), grant, paid=used_tokens is not None)
+            self._link.tab.hear(told_by(headers, self._limits.requests_window_s), grant, paid=used_tokens is not None)
         if self._settle == "actual" and used_tokens is not None and not grant.alone:
             self._link.tab.put_back(0, grant.tokens - used_tokens)
         learning = self.rates is not None and self.rates.learning

@@ -29,7 +29,7 @@ def _names(*whose: str) -> tuple[Names, ...]:
 
 REQUESTS = _names("requests", "project-requests", "requests-minute")
 TOKENS = _names("tokens", "project-tokens", "tokens-minute")
-DAY_S = 86_400
+MINUTE_S, DAY_S = 60.0, 86_400
 LONG_S = 300  # a minute's limit is whole again long before
 LARGEST = 10**12  # more than any endpoint grants: garbage
 
@@ -49,10 +49,15 @@ class Told:
     tokens_left: int | None = None
 
 
-def told_by(headers: Mapping[str, str]) -> Told:
-    """Read the limits from a reply's headers, in a mapping that finds them in any case, as HTTP libraries have it."""
+def told_by(headers: Mapping[str, str], requests_window_s: float = MINUTE_S) -> Told:
+    """Read the limits from a reply's headers, in a mapping that finds them in any case, as HTTP libraries have it.
+
+    `requests_window_s`: what the limit of requests is counted over; Azure tells that of ten seconds.
+    """
     rpm, requests_left = _lowest(headers, REQUESTS)
     tpm, tokens_left = _lowest(headers, TOKENS)
+    if rpm is not None and requests_window_s != MINUTE_S:
+        rpm = max(1, int(rpm * MINUTE_S / requests_window_s))
     return Told(rpm, tpm, requests_left, tokens_left)
 
 

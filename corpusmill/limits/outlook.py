@@ -27,7 +27,7 @@ class Outlook:
     def note(self, reserved: Reserved, now: float) -> None:
         """Redis has answered."""
         self._levels, self._at = (reserved.level_requests, reserved.level_tokens), now
-        if reserved.why is Why.COOL_DOWN:
+        if reserved.why in (Why.COOL_DOWN, Why.DAY):
             self.cool_until = now + reserved.wait_s
 
     def wait_s(

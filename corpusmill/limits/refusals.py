@@ -40,7 +40,8 @@ def slowdown_for(kind: Refusal, retry_after_s: float | None, *, tpm: int) -> Slo
     answer = ANSWERS[kind]
     ramp = SLOW_RAMP if kind == "slow_down" and tpm > RAMP_RULE_TPM else answer.ramp
     cool_s = answer.cool_s if retry_after_s is None else min(max(retry_after_s, 0.0), LONGEST_COOL_S)
-    return Slowdown(cool_s=cool_s, keep=answer.keep, ramp=ramp)
+    of_traffic = kind in ("overload", "slow_down")
+    return Slowdown(cool_s=cool_s, keep=answer.keep, ramp=ramp, day=kind == "day", of_traffic=of_traffic)
 
 
 def strongest(one: Slowdown | None, other: Slowdown) -> Slowdown:
@@ -48,4 +49,9 @@ def strongest(one: Slowdown | None, other: Slowdown) -> Slowdown:
     if one is None:
         return other
     stricter = min(one, other, key=lambda slowdown: (slowdown.keep, slowdown.ramp))
-    return replace(stricter, cool_s=max(one.cool_s, other.cool_s), drain=one.drain or other.drain)
+    return replace(
+        stricter,
+        cool_s=max(one.cool_s, other.cool_s),
+        drain=one.drain or other.drain,
+        day=one.day or other.day,
+    )

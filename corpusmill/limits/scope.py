@@ -23,6 +23,18 @@ class Limits(Protocol):
         """Tokens a minute; None: learnt from the endpoint; 0: no limit."""
 
     @property
+    def rpd(self) -> int | None:
+        """Requests a day; None and 0: no limit that we keep."""
+
+    @property
+    def tpd(self) -> int | None:
+        """Tokens a day; None and 0: no limit that we keep."""
+
+    @property
+    def requests_window_s(self) -> float:
+        """The seconds that the endpoint's headers count requests over."""
+
+    @property
     def burst_s(self) -> float:
         """How much of the rate the endpoint lets pass at once, in seconds."""
 

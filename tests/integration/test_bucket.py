@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from corpusmill.limits import Priority
 from corpusmill.limits.bucket import Ask, BucketUnknown, Settlement, Slowdown, Why
-from tests.fixtures.still_clock import LimitsSet, Still, still_clock
+from tests.fixtures.still_clock import START_S, LimitsSet, Still, still_clock
 
 Open = Callable[..., Awaitable[Still]]
 
@@ -232,6 +232,50 @@ async def test_many_refusals_within_a_second_slow_down_as_one(still: Open) -> No
         await bucket.bucket.slow_down(Slowdown(keep=0.5, ramp=0.0))
     await bucket.sleep(1)
     assert (await bucket.reserve(*[1] * 100)).granted == [50]
+
+
+async def test_a_lane_far_under_its_limit_slows_down_from_what_it_has_sent(still: Open) -> None:
+    bucket = await still(rpm=60_000, tpm=0)
+    for _ in range(50):  # 100 a second
+        await bucket.reserve(*[1] * 10)
+        await bucket.sleep(0.1)
+    await bucket.bucket.slow_down(Slowdown(keep=0.5, ramp=0.0, of_traffic=True))
+    await bucket.sleep(1)
+    assert 45 <= (await bucket.reserve(*[1] * 200)).granted[0] <= 55
+    await bucket.bucket.slow_down(Slowdown(keep=0.5, ramp=0.0, of_traffic=True))
+    await bucket.sleep(1)
+    assert 22 <= (await bucket.reserve(*[1] * 200)).granted[0] <= 28
+
+
+async def test_a_lane_at_its_limit_slows_down_from_there(still: Open) -> None:
+    bucket = await still(rpm=6000, tpm=0)
+    for _ in range(50):
+        await bucket.reserve(*[1] * 200)
+        await bucket.sleep(0.1)
+    await bucket.bucket.slow_down(Slowdown(keep=0.5, ramp=0.0, of_traffic=True))
+    await bucket.sleep(1)
+    assert 47 <= (await bucket.reserve(*[1] * 200)).granted[0] <= 50
+
+
+async def test_a_limit_of_a_day_gives_nothing_more_until_midnight_in_utc(still: Open) -> None:
+    bucket = await still(rpm=0, tpm=0, rpd=3, tpd=100)
+    first = await bucket.reserve(*[10] * 5)
+    assert (first.granted, first.why) == ([3], Why.DAY)
+    assert (START_S + first.wait_s) % 86_400 == pytest.approx(0)
+    await bucket.bucket.settle(bucket.number(), Settlement(requests=1, tokens=10))
+    assert (await bucket.reserve(90)).granted == [0]
+    assert (await bucket.reserve(10)).granted == [1]
+    await bucket.sleep(first.wait_s + 1)
+    assert (await bucket.reserve(10)).granted == [1]
+
+
+async def test_a_day_ends_when_the_endpoint_says_and_then_after_a_day(still: Open) -> None:
+    bucket = await still(rpm=0, tpm=0, rpd=2)
+    await bucket.bucket.slow_down(Slowdown(cool_s=1000, day=True))
+    await bucket.sleep(1001)
+    last = await bucket.reserve(1, 1, 1)
+    assert (last.granted, last.why) == ([2], Why.DAY)
+    assert last.wait_s == pytest.approx(86_400 - 1, abs=0.1)
 
 
 async def test_the_rate_comes_back_by_its_ramp(still: Open) -> None:

@@ -14,12 +14,15 @@ from tests.fixtures.simulator import StartSimulator
 from tests.fixtures.still_clock import LimitsSet
 
 
-@pytest.mark.parametrize("tell", ["openai", "project", "mistral"])
+@pytest.mark.parametrize(
+    ("tell", "limits"),
+    [("openai", {}), ("project", {}), ("mistral", {}), ("azure", {"requests_window_s": 10})],
+)
 async def test_limits_are_learnt_from_the_first_reply_in_every_dialect(
-    bench: StartBench, simulator: StartSimulator, tell: str
+    bench: StartBench, simulator: StartSimulator, tell: str, limits: dict[str, float]
 ) -> None:
     endpoint = simulator(rpm=6000, tpm=600_000, tell=tell, depth_s=1)
-    async with bench(endpoint.base_url, limits={}) as b:
+    async with bench(endpoint.base_url, limits=limits) as b:
         job = b.complete([f"chunk {number}" for number in range(5)])
         await b.run(job)
         (stream,) = b.runtime.runner.routes.streams()

@@ -28,9 +28,9 @@ async def test_calls_at_once_settle_near_what_the_endpoint_serves_side_by_side(
         job = b.complete(texts(1000))
         await b.run(job)
         assert b.counts(job).succeeded == 1000
-        assert 10 <= window(b) <= 150
+        assert 10 <= window(b) <= 90
     stats = endpoint.stats()
-    assert 20 <= stats["peak_in_flight"] <= 160
+    assert stats["peak_in_flight"] >= 20
     assert stats["duplicates_paid"] == 0
 
 

@@ -26,6 +26,9 @@ CARD = PriceCard(
 ).as_json()
 
 
+DAY_S = 86_400
+
+
 def texts(count: int) -> list[str]:
     return [f"chunk number {number}" for number in range(count)]
 
@@ -72,6 +75,30 @@ async def test_an_endpoint_that_tells_no_reset_is_asked_again_after_an_hour(
         (report,) = await b.run(job)
         assert report.outcome == "parked"
         assert expected_s * 0.99 < parked_for_s(b, job.id) < 7200 * 1.15
+
+
+@pytest.mark.parametrize("flags", [{"rpd": 10}, {"tpd": 60}])
+async def test_a_limit_of_a_day_that_the_user_told_is_kept_without_a_refusal_and_one_that_is_raised_goes_on(
+    bench: StartBench, simulator: StartSimulator, flags: dict[str, int]
+) -> None:
+    endpoint = simulator(**flags, latency_ms=5)
+    async with bench(endpoint.base_url, limits={"rpm": 0, "tpm": 0, **flags}, window=20) as b:
+        job = b.complete(texts(60))
+        reports = await b.run(job)
+        assert {report.outcome for report in reports} == {"parked"}
+        midnight = (time.time() // DAY_S + 1) * DAY_S
+        assert abs(time.time() + parked_for_s(b, job.id) - midnight) < 0.15 * DAY_S
+        # Those that were granted and not sent yet when their shard was parked go out with the next look.
+        b.ledger.resume(job.id)
+        await b.run(job)
+        assert 1 <= b.counts(job).succeeded <= 10
+        assert endpoint.stats()["answered_429"] == 0
+        (stream,) = b.runtime.runner.routes.streams()
+        (door,) = stream.lane.members[0].doors.values()
+        door.gate.heed(b.settings.limits.model_copy(update={name: 2 * limit for name, limit in flags.items()}))
+        b.ledger.resume(job.id)
+        await b.run(job)
+        assert endpoint.stats()["answered_429"] > 0
 
 
 async def test_after_the_reset_the_rest_is_done(bench: StartBench, simulator: StartSimulator) -> None:

@@ -9,12 +9,19 @@
 --   at               when the levels were true, microseconds
 --   cool cool_for    nothing is granted until `cool` (microseconds), which was set `cool_for` ahead
 --   factor ramp cut  share of the rate in use after overload, its growth a second, and when it was cut last
+--   base             what the factor was cut from at first: 1, or the share of the rate that was in use
 --   opened           1 once it was filled for the scope's very first request; see configure.lua
+--   flow_r flow_t    what was granted a second lately, about: it fades within FLOW_S
+--   day_r day_t      the limit of a day that a person set; 0 none
+--   spent_r spent_t  what was granted since the day began, less what came back
+--   day_ends         when the next day begins, microseconds: at midnight UTC, or when the endpoint said; 0 not known yet
 
 local IDLE_MS = 3600000         -- shares of jobs that ask for nothing are forgotten after an hour
 local BUCKET_MS = 30 * 86400000 -- a bucket is kept for long: one that is gone starts empty
 local PROBING_RPM = 60   -- until the endpoint's first reply tells its limits
 local GUARD_S = 0.05     -- how much closer than sent two requests may arrive
+local FLOW_S = 1
+local DAY_US = 86400000000
 
 local function limit_of(set, told, unknown)
   if set == 0 then return 0 end
@@ -42,16 +49,34 @@ local function derive(b)
 end
 
 local FIELDS = {'set_r', 'set_t', 'told_r', 'told_t', 'burst', 'level_r', 'level_t', 'lowered_r', 'lowered_t',
-                'at', 'cool', 'cool_for', 'factor', 'ramp', 'cut', 'opened'}
+                'at', 'cool', 'cool_for', 'factor', 'ramp', 'cut', 'base', 'opened',
+                'flow_r', 'flow_t', 'day_r', 'day_t', 'spent_r', 'spent_t', 'day_ends'}
+
+-- Days follow each other from midnight UTC (the epoch began at one), or from the end that the endpoint told.
+local function turn_day(b, now)
+  if now < b.day_ends then return end
+  b.day_ends = b.day_ends + (math.floor((now - b.day_ends) / DAY_US) + 1) * DAY_US
+  b.spent_r, b.spent_t = 0, 0
+end
 
 local function refill(b, now)
   if now < b.at then b.at = now end  -- the clock stepped back: that time refills nothing
   if b.cool - now > b.cool_for then b.cool = now + b.cool_for end
+  local fading = math.exp((b.at - now) / 1000000 / FLOW_S)
+  b.flow_r, b.flow_t = b.flow_r * fading, b.flow_t * fading
   local seconds = math.max(0, now - math.max(b.at, b.cool)) / 1000000
   b.level_r = math.min(b.cap_r, b.level_r + seconds * b.rate_r * b.factor)
   b.level_t = math.min(b.cap_t, b.level_t + seconds * b.rate_t * b.factor)
   b.factor = math.min(1, b.factor + seconds * b.ramp)
   b.at = now
+end
+
+-- Microseconds until the day is over, when it has no room for one more request of `tokens`; else 0.
+local function day_spent(b, tokens, now)
+  local spent = b.day_r > 0 and b.spent_r + 1 > b.day_r
+  -- One that is larger than a whole day is the endpoint's to refuse.
+  spent = spent or (b.day_t > 0 and b.spent_t > 0 and b.spent_t + tokens > b.day_t)
+  return spent and b.day_ends - now or 0
 end
 
 -- The bucket as it is now, or nil when Redis knows none: then the caller has to configure it.
@@ -62,6 +87,7 @@ local function open_bucket(now)
   for i, name in ipairs(FIELDS) do b[name] = tonumber(values[i] or 0) end
   derive(b)
   refill(b, now)
+  turn_day(b, now)
   return b
 end
 

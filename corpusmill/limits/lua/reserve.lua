@@ -6,7 +6,7 @@
 --      then for each job: its id, its weight, its part of the limit at most (1: all), n, and its n waiters' tokens
 -- Returns {1, wait_us, why, level_r, level_t, lowered_r, lowered_t, rpm, tpm, learning,
 --      granted and held_us (its own part is used up for so long) of each job ...},
---      why: 0 nobody waits, 1 requests, 2 tokens, 3 cool-down, 4 others' turn; or {0}: Redis knows no such bucket.
+--      why: 0 nobody waits, 1 requests, 2 tokens, 3 cool-down, 4 others' turn, 5 the day's limit; or {0}: Redis knows no such bucket.
 -- A request that is larger than the bucket passes when the bucket is full, and leaves a debt.
 
 local TURN_S = 0.25         -- how far a job may run ahead of another that waits, in seconds of the whole rate
@@ -116,6 +116,8 @@ end
 local function take(b, job, tokens, now)
   if b.rate_r > 0 then b.level_r = b.level_r - 1 end
   if b.rate_t > 0 then b.level_t = b.level_t - tokens end
+  b.flow_r, b.flow_t = b.flow_r + 1 / FLOW_S, b.flow_t + tokens / FLOW_S
+  b.spent_r, b.spent_t = b.spent_r + 1, b.spent_t + tokens
   if job.part < 1 then job.pace = math.max(now, job.pace) + step_of(b, job, tokens) end
   job.granted, job.time = job.granted + 1, job.time + seconds_of(b, tokens) / job.weight
 end
@@ -128,6 +130,8 @@ local function grant(b, jobs, elsewhere, floor, now)
     local tokens = tonumber(ARGV[job.first + job.granted])
     job.held = held_for(b, job, tokens, now)
     if job.held == 0 then
+      local day = day_spent(b, tokens, now)
+      if day > 0 then return day, 5 end
       local wait, why = short_of(b, tokens, floor)
       if wait > 0 then return wait, why end
       take(b, job, tokens, now)

@@ -20,6 +20,7 @@ if before then return before end
 local b = open_bucket(now_us())
 if not b then return {0} end
 b.level_r, b.level_t = b.level_r + tonumber(ARGV[3]), b.level_t + tonumber(ARGV[4])
+b.spent_r, b.spent_t = math.max(0, b.spent_r - tonumber(ARGV[3])), math.max(0, b.spent_t - tonumber(ARGV[4]))
 lower(b, 'level_r', 'lowered_r', ARGV[5])
 lower(b, 'level_t', 'lowered_t', ARGV[6])
 local told_r, told_t = tonumber(ARGV[7]), tonumber(ARGV[8])
