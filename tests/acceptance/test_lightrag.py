@@ -163,6 +163,26 @@ def test_lightrags_demo_gives_four_answers_when_its_imports_alone_are_changed(
     assert endpoint.stats()["duplicates_paid"] == 0
 
 
+@pytest.mark.timeout(150)
+def test_the_example_of_an_ingestion_pays_once_for_two_graphs(simulator: StartSimulator, tmp_path: Path) -> None:
+    endpoint = simulator(latency_ms="5")
+    (tmp_path / "docs").mkdir()
+    for path in sorted(DEMO.with_name("lightrag_documents").glob("*.md"))[:4]:
+        (tmp_path / "docs" / path.name).write_bytes(path.read_bytes())
+    settings = environment(
+        OPENAI_API_BASE=endpoint.base_url,
+        OPENAI_API_KEY="sk-nobody",
+        CORPUSMILL_DATABASE_URL=f"sqlite:///{tmp_path}/ledger.db",
+    )
+    for graph in ("one", "two"):
+        command = [sys.executable, str(DEMO.with_name("lightrag_ingest.py")), "docs", graph]
+        ran = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        assert "'processed': 4" in ran.stdout
+    assert "; 0 USD;" in ran.stdout
+    assert endpoint.stats()["duplicates_paid"] == 0
+
+
 @pytest.mark.timeout(170)
 def test_the_fleet_carries_a_whole_ingestion_although_a_worker_is_killed(
     start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str, tmp_path: Path

@@ -38,6 +38,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, valkey_session: Server) -> I
             with_fleet = use_fleet(fleet.settings)
             yield fleet
             with_fleet.close()
+            for job in fleet.ledger.jobs():
+                audit = fleet.ledger.audit(job.id)
+                assert audit.adds_up, [job.name, *map(str, audit.mismatches)]
         finally:
             choosing.use_local()
             fleet.close()
