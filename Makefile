@@ -5,7 +5,8 @@ PY    = $(VENV)/bin/python
 # Absolute: targets run programs from other folders.
 BIN   = $(abspath $(VENV))/bin
 SRC   = corpusmill workers tasks scheduler migrations tests benchmarks examples docs/generate.py
-PYTEST_WORKERS ?= 2
+# Twice the cores of a small machine: half of what tests do is to wait for processes, leases and answers.
+PYTEST_WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format bench docs lock clean
@@ -18,8 +19,9 @@ install: $(VENV)/.installed  ## Make a virtual environment with all that the pro
 demo: $(VENV)/.installed  ## Run the main job on this repository's own documents, against the bundled endpoint
 	@$(BIN)/corpusmill demo
 
+# Hundreds of processes are started: without bytecode on the disk each would compile all that it imports.
 test: $(VENV)/.installed  ## Run the tests
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+	env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 
 check: $(VENV)/.installed  ## Lint, format, types, import rules
 	$(BIN)/ruff check $(SRC)

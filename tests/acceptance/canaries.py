@@ -34,7 +34,7 @@ class Eavesdropper:
 
     def __init__(self, address: str | tuple[str, int], password: str | None = None) -> None:
         url = f"unix://{address}" if isinstance(address, str) else f"redis://{address[0]}:{address[1]}"
-        self._client = redis.Redis.from_url(url, password=password, socket_timeout=10)
+        self._client = redis.Redis.from_url(url, password=password, socket_timeout=60)
         self._socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self._socket.connect(address)
         login = f"AUTH {password}\r\n" if password else ""

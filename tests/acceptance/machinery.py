@@ -81,7 +81,7 @@ def assert_down_leaves_nothing(shell: Shell) -> None:
     """`corpusmill down` ends every process, and no socket or temporary file is left."""
     down = shell.run("down")
     assert down.code == 0, str(down)
-    until(lambda: not processes(shell.home), within_s=5)
+    until(lambda: not processes(shell.home))
     left = [path for path in Path(shell.environment["TMPDIR"]).rglob("*") if not path.is_dir()]
     assert left == []
     assert list((shell.home / "journal").iterdir()) == [], "a journal that nobody adopted"

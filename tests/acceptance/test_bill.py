@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.acceptance.corpora import prose
-from tests.fixtures.shell import COMMAND, Shell
+from tests.fixtures.shell import COMMAND, PATIENCE_S, Shell
 from tests.fixtures.simulator import StartSimulator
 
 PRICES = '[models."house-model"]\ninput = 1.0\noutput = 2.0\n'
@@ -46,7 +46,7 @@ def test_flags_before_the_command_and_quiet_and_a_reader_that_leaves(shell: Shel
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
     piped = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {COMMAND} jobs | true; exit ${{PIPESTATUS[0]}}"],
-        env=shell.variables(), cwd=shell.folder, capture_output=True, text=True, timeout=30, check=False,
+        env=shell.variables(), cwd=shell.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert piped.stderr == ""
     assert piped.returncode in (0, 141)

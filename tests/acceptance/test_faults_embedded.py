@@ -48,7 +48,7 @@ def endpoint(shell: Shell, simulator: StartSimulator) -> Simulator:
 
 def in_the_middle(endpoint: Simulator) -> None:
     """Wait until a good part is paid for, and much is in flight."""
-    until(lambda: endpoint.stats()["paid_requests"] >= MIDDLE, within_s=40)
+    until(lambda: endpoint.stats()["paid_requests"] >= MIDDLE)
 
 
 def assert_complete(shell: Shell, summary: dict[str, Any]) -> None:

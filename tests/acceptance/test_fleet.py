@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.compose import Fleet, Running, fleet_in
-from tests.fixtures.shell import shell_in, until
+from tests.fixtures.shell import PATIENCE_S, shell_in, until
 from tests.fixtures.simulator import Simulator, StartSimulator
 
 # Each test has two workers, schedulers, PostgreSQL and a queue: one at a time.
@@ -96,7 +96,7 @@ def test_two_workers_and_two_schedulers_do_three_jobs_under_one_limit_that_the_e
     write_items(fleet, 860)
     write_items(fleet, 5_000, "texts.jsonl")
     write_requests(fleet, 150)
-    until(lambda: waiting_at_the_queue(fleet) == 4, 40)
+    until(lambda: waiting_at_the_queue(fleet) == 4)
 
     shell = fleet.producer
     started = [
@@ -104,7 +104,7 @@ def test_two_workers_and_two_schedulers_do_three_jobs_under_one_limit_that_the_e
         shell.start("embed", "texts.jsonl", "--model", "text-embedding-3-small", "--out", "v.jsonl", "--json"),
         shell.start("run", "requests.jsonl", "--out", "r.jsonl", "--json"),
     ]
-    done = [shell.finish(process, 90) for process in started]
+    done = [shell.finish(process) for process in started]
 
     assert [one.code for one in done] == [0, 0, 0], "\n".join(map(str, done))
     assert [one.object["succeeded"] for one in done] == [860, 5_000, 150]
@@ -161,7 +161,7 @@ def test_a_job_that_no_worker_can_take_waits_and_says_what_to_start_and_with_whi
     assert endpoint.stats()["requests"] == 0
 
     fleet.start("worker")
-    assert [one.process.wait(30) for one in (command, second)] == [0, 0]
+    assert [one.process.wait(PATIENCE_S) for one in (command, second)] == [0, 0]
     assert ids(fleet, "x.jsonl") == numbered("i", 30)
     assert endpoint.stats()["paid_inputs"] == 30
     assert {request["headers"]["authorization"] for request in endpoint.requests(100)} == {f"Bearer {KEY}"}
@@ -172,9 +172,9 @@ def in_the_middle(fleet: Fleet, endpoint: Simulator) -> tuple[list[Running], Pop
     workers = [fleet.start("worker", **QUICK) for _ in range(2)]
     fleet.start("scheduler")
     write_items(fleet, 1_000)
-    until(lambda: waiting_at_the_queue(fleet) == 3, 40)
+    until(lambda: waiting_at_the_queue(fleet) == 3)
     command = fleet.producer.start(*complete("x.jsonl"))
-    until(lambda: endpoint.stats()["paid_requests"] >= 300, 40)
+    until(lambda: endpoint.stats()["paid_requests"] >= 300)
     return sorted(workers, key=lambda worker: -shards_of(fleet, worker)), command
 
 
@@ -240,7 +240,7 @@ def test_a_job_outlives_a_restart_of_the_queue_and_the_loss_of_every_connection_
     write_items(fleet, 1_000)
     command = fleet.producer.start(*complete("x.jsonl"))
 
-    until(lambda: endpoint.stats()["paid_requests"] >= 200, 40)
+    until(lambda: endpoint.stats()["paid_requests"] >= 200)
     fleet.redis.kill()
     until(lambda: endpoint.stats()["paid_requests"] >= 300)
     cut_connections(fleet)
@@ -271,7 +271,7 @@ def test_ctrl_c_leaves_a_job_of_the_fleet_running(start_fleet: StartFleet, simul
     fleet.start("scheduler")
     write_items(fleet, 300)
     command = fleet.producer.start(*complete("x.jsonl"))
-    until(lambda: endpoint.stats()["paid_requests"] >= 20, 40)
+    until(lambda: endpoint.stats()["paid_requests"] >= 20)
 
     left = fleet.producer.interrupt(command)
     assert left.code == 130

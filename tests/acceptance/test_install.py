@@ -18,6 +18,7 @@ from typing import Literal
 import pytest
 
 from corpusmill import _entry
+from tests.fixtures.shell import PATIENCE_S
 from tests.fixtures.simulator import StartSimulator
 
 pytestmark = pytest.mark.xdist_group("install")
@@ -175,7 +176,7 @@ def test_a_fleets_processes_come_up_among_them(
     finally:
         for process in started:
             process.terminate()
-        codes = [process.wait(30) for process in started]
+        codes = [process.wait(PATIENCE_S) for process in started]
     assert json.loads(said.splitlines()[-1])["succeeded"] == 1
     assert codes == [0, 0]
     assert not installed.imported.exists(), installed.imported.read_text()

@@ -204,7 +204,7 @@ def test_the_fleet_carries_a_whole_ingestion_although_a_worker_is_killed(
         [sys.executable, "program.py"], cwd=tmp_path, env=settings, stderr=subprocess.PIPE
     ) as program:
         assert program.stderr is not None
-        wait_until(lambda: fleet.simulator.stats()["paid_requests"] > 15, within_s=60)
+        wait_until(lambda: fleet.simulator.stats()["paid_requests"] > 15)
         unread = kill_one_with_unread_replies(workers, fleet.simulator)
         said = program.stderr.read().decode()
     assert program.returncode == 0, said[-3000:]

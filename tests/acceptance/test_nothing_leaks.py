@@ -37,7 +37,7 @@ class Flower:
         token = base64.b64encode(self.credentials.encode()).decode()
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Basic {token}"})
         try:
-            with urllib.request.urlopen(request, timeout=20) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:
                 return str(reply.read().decode())
         except urllib.error.HTTPError as error:
             with error:

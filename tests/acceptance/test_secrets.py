@@ -100,7 +100,7 @@ class Flower:
     def get(self, path: str) -> str:
         """One page."""
         with urllib.request.urlopen(
-            urllib.request.Request(self._url + path, headers=self._headers), timeout=20
+            urllib.request.Request(self._url + path, headers=self._headers), timeout=60
         ) as page:
             text: str = page.read().decode()
         return text
@@ -159,7 +159,7 @@ def test_on_one_machine_neither_key_nor_text_is_seen_outside_of_ledger_and_journ
     with up_and_overheard(shell) as (ear, flower):
         until(lambda: json.loads(flower.get("/api/workers?refresh=1")))
         running = [shell.start(*command) for command in WORK]
-        until(lambda: endpoint.stats()["in_flight"] >= 3 and flower.shards() >= 3, 40)
+        until(lambda: endpoint.stats()["in_flight"] >= 3 and flower.shards() >= 3)
         arguments, pages = arguments_of(shell.home), flower.everything()
         heard = ear.heard()
         shown += [shell.finish(process) for process in running]
@@ -220,11 +220,11 @@ def test_in_a_fleet_neither_key_nor_text_nor_password_is_seen_outside_of_the_dat
         with Eavesdropper(("127.0.0.1", fleet.redis.port), REDIS_PASSWORD) as ear:
             ours = [fleet.start(name) for name in ("worker", "worker", "scheduler")]
             page = fleet.start("flower", "flower", "--port", "0")
-            until(lambda: "http://" in page.said(), 40)
+            until(lambda: "http://" in page.said())
             flower = flower_at(page.said(), fleet.dotenv["FLOWER_BASIC_AUTH"])
-            until(lambda: len(json.loads(flower.get("/api/workers?refresh=1"))) >= 3, 40)
+            until(lambda: len(json.loads(flower.get("/api/workers?refresh=1"))) >= 3)
             running = [fleet.producer.start(*command) for command in WORK]
-            until(lambda: endpoint.stats()["in_flight"] >= 3 and flower.shards() >= 3, 40)
+            until(lambda: endpoint.stats()["in_flight"] >= 3 and flower.shards() >= 3)
             arguments, pages, heard = arguments_of(fleet.home), flower.everything(), ear.heard()
             shown = [fleet.producer.finish(process) for process in running]
             shown += [fleet.producer.run(*command) for command in LOOKS[:4]]

@@ -12,6 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
+from tests.fixtures.shell import PATIENCE_S
 from tests.fixtures.valkey import Server
 
 POOL = "workers.asyncpool:TaskPool"
@@ -32,7 +33,7 @@ class Probe:
     def events(self) -> list[str]:
         return [str(event) for event in self.store.lrange("events", 0, -1)]
 
-    def wait_for(self, *events: str, within_s: float = 15) -> None:
+    def wait_for(self, *events: str, within_s: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + within_s
         while missing := set(events) - set(self.events()):
             assert time.monotonic() < deadline, f"{missing} did not happen, only {self.events()}"
@@ -104,7 +105,7 @@ def test_warm_shutdown_finishes_every_task_and_exits_with_0(probe: Probe, start:
     probe.send("nap", "slow", 1.5)
     probe.wait_for("slow started")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert probe.events() == ["slow started", "slow done"]
     assert unacknowledged(probe) == 0
 
@@ -115,7 +116,7 @@ def test_soft_then_cold_shutdown_cancels_what_is_left_and_gives_its_message_back
     probe.send("nap", "long", 60)
     probe.wait_for("short started", "long started")
     worker.send_signal(signal.SIGQUIT)
-    worker.wait(15)
+    worker.wait(PATIENCE_S)
     assert {"short done", "long cancelled"} <= set(probe.events())
     assert waiting(probe) + unacknowledged(probe) == 1
 
@@ -127,7 +128,7 @@ def test_the_solo_pool_runs_the_same_tasks(probe: Probe, start: Start) -> None:
     probe.send("nap", "two", 0)
     probe.wait_for("one done", "two done")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(PATIENCE_S) == 0
 
 
 def waiting(probe: Probe) -> int:

@@ -15,11 +15,12 @@ import psutil
 from corpusmill.embedded import valkey
 from corpusmill.embedded.children import Child, Program
 from corpusmill.embedded.place import Place, Sockets, make_sockets, remove_sockets
+from tests.fixtures.shell import PATIENCE_S
 
 ECHO = [sys.executable, "-c", "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"]
 
 
-async def until(claim: Callable[[], bool], within_s: float = 10) -> None:
+async def until(claim: Callable[[], bool], within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not claim():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -90,13 +91,13 @@ async def test_valkey_ends_and_its_folder_goes_when_the_pipe_to_its_guard_closes
     sockets = make_sockets()
     guard = start_valkey(tmp_path, sockets)
     server = valkey_of(guard)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await valkey.answers(sockets):  # noqa: ASYNC110 - another process comes up
             await asyncio.sleep(0.01)
     assert [connection for connection in server.net_connections() if connection.status == "LISTEN"] == []
     assert guard.stdin
     guard.stdin.close()
-    guard.wait(10)
+    guard.wait(PATIENCE_S)
     assert not server.is_running()
     assert not sockets.folder.exists()
 
@@ -120,5 +121,5 @@ async def test_a_second_valkey_of_one_home_waits_for_the_first_to_end(tmp_path: 
             assert psutil.Process(second.pid).children() == []
             first.stdin.close()
             assert valkey_of(second).is_running()
-            assert first.wait(10) == 0
+            assert first.wait(PATIENCE_S) == 0
             second.stdin.close()

@@ -27,11 +27,12 @@ from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import JobView, NewItem, NewJob
 from corpusmill.settings import Provider, Settings
 from corpusmill.spec import JobSpec
+from tests.fixtures.shell import PATIENCE_S
 
 CANARY = "sk-CANARY-4711"
 
 
-def until(claim: Callable[[], object], within_s: float = 45) -> None:
+def until(claim: Callable[[], object], within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not claim():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -286,7 +287,7 @@ def test_up_in_the_foreground_ends_by_a_signal_and_takes_everything_along(settin
         assert process.stdout
         assert process.stdout.readline().startswith("up: supervisor")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     until(lambda: not processes(settings))
 
 
@@ -295,7 +296,7 @@ def test_it_holds_none_of_its_clients_descriptors(settings: Settings) -> None:
         [sys.executable, "-c", STARTER, str(settings.home)],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=True,
     )
     pid = int(client.stdout)

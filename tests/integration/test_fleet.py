@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import platform
 import signal
+import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from kombu.serialization import enable_insecure_serializers
 from corpusmill.app import KEY_PREFIX
 from corpusmill.cli.check_scheduler import living_scheduler
 from tests.fixtures.fleet import KEY, Fleet, StartFleet, chunks, embeddings, wait_until
+from tests.fixtures.shell import PATIENCE_S
 from tests.fixtures.simulator import StartSimulator, running
 from tests.fixtures.valkey import Server
 
@@ -74,15 +79,30 @@ def test_a_worker_killed_in_the_middle_of_shards_loses_nothing(
     assert counts.unknown_attempts <= 20
 
 
+def put_to_sleep(process: subprocess.Popen[bytes], ledger: Path) -> None:
+    """Stop it at a moment at which it does not hold SQLite's only lock: nobody could write until it woke."""
+    with closing(sqlite3.connect(ledger, timeout=0.5, isolation_level=None)) as probe:
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.05)
+            else:
+                probe.execute("ROLLBACK")
+                return
+
+
 def test_a_worker_that_slept_through_its_lease_sends_nothing_more_for_it(
-    start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str
+    start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str, tmp_path: Path
 ) -> None:
     fleet = start_fleet(simulator(latency_ms=200), sqlite_url, window=10)
     fleet.scheduler()
     sleeper = fleet.worker()
     job = fleet.complete(texts(200))
     wait_until(lambda: fleet.simulator.stats()["paid_requests"] > 20)
-    sleeper.send_signal(signal.SIGSTOP)
+    put_to_sleep(sleeper, tmp_path / "ledger.db")
     fleet.worker()
     before = fleet.simulator.stats()["requests"]
     wait_until(lambda: fleet.simulator.stats()["requests"] > before + 20)
@@ -115,7 +135,7 @@ def test_sigterm_lets_calls_land_gives_shards_back_and_exits_with_0(
     job = fleet.complete(texts(300))
     wait_until(lambda: fleet.simulator.stats()["paid_requests"] > 30)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert fleet.counts(job).succeeded == fleet.simulator.stats()["paid_requests"] < 300
     assert fleet.counts(job).unknown_attempts == 0
     assert fleet.ledger.workers(60) == []
@@ -123,7 +143,7 @@ def test_sigterm_lets_calls_land_gives_shards_back_and_exits_with_0(
     assert fleet.wait(job).succeeded == 300
     assert fleet.simulator.stats()["duplicates_paid"] == 0
     scheduler.send_signal(signal.SIGTERM)
-    assert scheduler.wait(15) == 0
+    assert scheduler.wait(PATIENCE_S) == 0
 
 
 def test_hostile_and_foreign_messages_are_refused_and_the_worker_lives(fleet: Fleet) -> None:
@@ -184,7 +204,7 @@ def test_the_solo_pool_runs_shards_for_debugging(
     wait_until(lambda: fleet.feed() >= 0 and fleet.state(job) == "finished")
     assert fleet.counts(job).succeeded == 60
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(15) == 130
+    assert worker.wait(PATIENCE_S) == 130
 
 
 def texts(count: int, what: str = "chunk") -> list[str]:

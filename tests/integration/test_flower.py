@@ -20,6 +20,7 @@ from corpusmill.app import CONTROL, SHARD_QUEUES
 from corpusmill.cli.flower import is_loopback
 from corpusmill.embedded.client import down, join
 from corpusmill.settings import Settings
+from tests.fixtures.shell import PATIENCE_S
 
 CREDENTIALS = "op:CANARY-password"
 
@@ -52,7 +53,9 @@ def get(url: str, credentials: str | None = CREDENTIALS, *, method: str = "GET")
     if credentials:
         headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers, method=method), timeout=20) as reply:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers, method=method), timeout=PATIENCE_S
+        ) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -136,7 +139,7 @@ def test_what_keeps_it_from_starting_is_told_with_the_way_out(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode in (2, 69)

@@ -39,7 +39,7 @@ async def never_used(_scope: Scope) -> bool:
     return True
 
 
-async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 60) -> None:
     """Wait for a condition, not for a time."""
     deadline = time.monotonic() + within_s
     while not condition():
@@ -98,7 +98,7 @@ async def test_those_who_wait_under_a_limit_go_on_when_it_is_lifted(gate: Open) 
     waiting = asyncio.create_task(grants(limited, 30))
     await until(lambda: limited.limited_by == Why.REQUESTS)
     gate(0, 0)
-    assert len(await asyncio.wait_for(waiting, 10)) == 30
+    assert len(await asyncio.wait_for(waiting, 60)) == 30
 
 
 async def test_a_thousand_waiters_cost_a_few_round_trips(gate: Open, valkey_url: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from corpusmill import _entry
+from tests.fixtures.shell import PATIENCE_S
 
 
 def test_ctrl_c_while_sources_are_read_exits_130_and_with_json_ends_with_an_object(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_ctrl_c_while_sources_are_read_exits_130_and_with_json_ends_with_an_obje
     writer = os.open(pipe, os.O_WRONLY)
     try:
         process.send_signal(signal.SIGINT)
-        printed, told = process.communicate(timeout=30)
+        printed, told = process.communicate(timeout=PATIENCE_S)
     finally:
         os.close(writer)
     assert process.returncode == 130

@@ -204,6 +204,7 @@ async def test_a_stream_longer_than_a_lease_is_paid_for_once(fleet: Fleet, where
 READER = """
 import asyncio
 from corpusmill.lightrag.openai import openai_complete_if_cache
+from tests.fixtures.shell import PATIENCE_S
 
 
 async def main():
@@ -359,9 +360,9 @@ async def test_answers_come_without_any_announcement(
     kept = choosing.mode()
     deaf = use_fleet(fleet.settings.model_copy(update={"redis_url": valkey_server.url}))
     try:
-        assert await asyncio.wait_for(complete("a quiet pond", where), 15)
+        assert await asyncio.wait_for(complete("a quiet pond", where), 60)
         valkey_server.kill()
-        assert await asyncio.wait_for(complete("a silent pond", where), 15)
+        assert await asyncio.wait_for(complete("a silent pond", where), 60)
     finally:
         choosing._use(kept)
         deaf.close()

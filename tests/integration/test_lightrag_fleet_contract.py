@@ -84,7 +84,7 @@ async def test_a_situation_ends_through_a_fleet_as_it_does_with_lightrag(
     row: Row, fleet: Fleet, theirs: ModuleType
 ) -> None:
     _why, expected = DIFFERS.get(row.name, ("", ""))
-    found = await asyncio.wait_for(outcome_of(row, ours, fleet.simulator), 20)
+    found = await asyncio.wait_for(outcome_of(row, ours, fleet.simulator), 60)
     _let_go_on(fleet)
     if expected:
         assert _ending(found) == expected

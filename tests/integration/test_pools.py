@@ -33,7 +33,7 @@ def pool(*members: Simulator, rpm: tuple[int, ...] = ()) -> dict[str, Provider]:
     return {**providers, "all": Provider(members=tuple(providers))}
 
 
-async def until(happened: Callable[[], bool], within_s: float = 10) -> None:
+async def until(happened: Callable[[], bool], within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not happened():
         assert time.monotonic() < deadline

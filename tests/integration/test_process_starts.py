@@ -9,6 +9,7 @@ from pathlib import Path
 
 from corpusmill._entry import child_command
 from tests.fixtures.fleet import wait_until
+from tests.fixtures.shell import PATIENCE_S
 from tests.fixtures.valkey import free_port
 
 
@@ -30,7 +31,7 @@ def ended(name: str, home: Path, broker_url: str) -> tuple[int, list[str]]:
         env=environment(home, broker_url),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert not done.stdout
     return done.returncode, done.stderr.decode().splitlines()
@@ -64,11 +65,11 @@ def test_a_worker_without_a_provider_warns_of_it_and_adopts_journals_to_the_end(
             child_command("workers"), env=environment(tmp_path, valkey_url), stdin=subprocess.DEVNULL, stderr=file
         )
     try:
-        wait_until(lambda: "OPENAI_API_KEY" in log.read_text() or worker.poll() is not None, 45)
+        wait_until(lambda: "OPENAI_API_KEY" in log.read_text() or worker.poll() is not None)
         orphan = tmp_path / "journal" / "1-killed"
         orphan.mkdir()
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(15) == 0
+        assert worker.wait(PATIENCE_S) == 0
     finally:
         worker.kill()
     assert not orphan.exists()

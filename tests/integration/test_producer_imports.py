@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.fixtures.shell import PATIENCE_S
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -30,6 +32,6 @@ print(sorted({"openai", "numpy", "aiohttp", "rich", "typer", "pyarrow"} & set(sy
 
 def test_a_producer_imports_neither_openai_nor_numpy(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

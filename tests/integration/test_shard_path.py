@@ -36,7 +36,7 @@ def texts(count: int, what: str = "chunk") -> list[str]:
     return [f"{what} number {number}" for number in range(count)]
 
 
-async def until(happened: Callable[[], bool], within_s: float = 5) -> None:
+async def until(happened: Callable[[], bool], within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not happened():
         assert time.monotonic() < deadline
@@ -346,7 +346,7 @@ async def test_limits_handed_over_anew_hold_for_a_shard_that_runs_already(
         unlimited = provider.model_copy(update={"limits": Limits(rpm=0, tpm=0)})
         b.runtime.keyring.add({"provider": name, **unlimited.as_message()})
         b.runtime.runner.routes.heed(b.runtime.keyring.endpoints)
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 60)
         assert b.counts(job).succeeded == 60
 
 

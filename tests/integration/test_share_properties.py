@@ -168,7 +168,7 @@ async def lived(url: str, fates: Sequence[Fate]) -> tuple[list[Grant], int, int]
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, not for a time."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         await asyncio.sleep(0.002)

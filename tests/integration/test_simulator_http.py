@@ -19,6 +19,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.fixtures.shell import PATIENCE_S
 from tests.fixtures.simulator import Simulator, StartSimulator
 
 USER: Any = [{"role": "user", "content": "Summarise:\n\nThe quick brown fox"}]
@@ -38,7 +39,7 @@ async def client_of() -> AsyncIterator[Callable[[Simulator], AsyncOpenAI]]:
         await client.close()
 
 
-async def wait_until(condition: Callable[[], bool], within_s: float = 10) -> None:
+async def wait_until(condition: Callable[[], bool], within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -397,7 +398,7 @@ async def test_azure_s_paths_name_the_model(simulator: StartSimulator) -> None:
 
 def started(*flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "corpusmill.simulator", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 @pytest.mark.parametrize(
@@ -428,7 +429,7 @@ def test_it_ends_at_once_when_told_to(simulator: StartSimulator, number: int, co
     with raw(endpoint) as connection:
         connection.sendall(posted(CHAT, {"model": "m", "messages": USER}))
         endpoint.process.send_signal(number)
-        assert endpoint.process.wait(10) == code
+        assert endpoint.process.wait(PATIENCE_S) == code
         assert received(connection, b"never sent") == b""
 
 
@@ -436,7 +437,7 @@ def test_it_ends_with_the_process_that_started_it(simulator: StartSimulator) -> 
     endpoint = simulator()
     assert endpoint.process.stdin is not None
     endpoint.process.stdin.close()
-    assert endpoint.process.wait(10) == 0
+    assert endpoint.process.wait(PATIENCE_S) == 0
 
 
 def test_it_listens_on_this_machine_alone(simulator: StartSimulator) -> None:

@@ -18,6 +18,7 @@ from corpusmill.errors import Unavailable
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, JobView, ShardRef
 from tests.fixtures import jobs
+from tests.fixtures.shell import PATIENCE_S
 from workers.journal import Journal, Reply, Sent, adopt
 from workers.writer import Writer
 
@@ -38,7 +39,7 @@ def writing(ledger: Ledger, folder: Path, **settings: Any) -> Iterator[tuple[Wri
         journal.close()
 
 
-def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], within_s: float = 60) -> None:
     """Wait for a condition, not for a time."""
     deadline = time.monotonic() + within_s
     while not condition():
@@ -92,7 +93,7 @@ def test_who_asks_is_told_when_his_batch_is_written(ledger: Ledger, tmp_path: Pa
             told.set()
 
         writer.submit(jobs.paid(claimed), then=then)
-        assert told.wait(10)
+        assert told.wait(PATIENCE_S)
         assert counted == [3]
 
 

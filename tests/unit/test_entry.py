@@ -9,6 +9,7 @@ import pytest
 
 from corpusmill import _entry
 from corpusmill.settings import Settings
+from tests.fixtures.shell import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 SHOW = "import tasks, workers, scheduler, migrations, sys; print(*(m.__file__ for m in (tasks, workers, scheduler)))"
@@ -31,7 +32,7 @@ def python(code: str, folder: Path, *flags: str, **environment: str) -> str:
         env={**_entry.bare_env(), **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
     return done.stdout.strip() + done.stderr.strip()
@@ -90,7 +91,7 @@ def test_the_command_line_runs_by_the_entry_from_any_folder(hostile: Path) -> No
         env={**_entry.bare_env(), "PYTHONPATH": ".", "CORPUSMILL_HOME": str(hostile / "home")},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=True,
     )
     assert '"CORPUSMILL_WINDOW"' in done.stdout
