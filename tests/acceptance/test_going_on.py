@@ -227,18 +227,17 @@ def test_ctrl_c_in_one_of_two_shells_does_not_pause_the_other(shell: Shell, simu
 
 def test_pause_resume_and_cancel_from_another_shell(shell: Shell, simulator: StartSimulator) -> None:
     endpoint = shell.connect(simulator())
-    notes(shell, 20)
-    limits = {"CORPUSMILL_LIMITS__RPM": "120"}
-    process = shell.start(*ASK, "--name", "steered", "--json", env=limits)
+    notes(shell, 60)
+    process = shell.start(*ASK, "--name", "steered", "--json", env=SLOW)
     started(endpoint)
     assert shell.ok("pause", "steered")["reason"] == "user"
     assert shell.finish(process).code == 4
 
-    process = shell.start("resume", "steered", "--json", env=limits)
+    process = shell.start("resume", "steered", "--json", env=SLOW)
     until(lambda: shell.ok("show", "steered")["state"] == "running")
     assert shell.ok("cancel", "steered")["state"] == "cancelled"
     assert shell.finish(process).code == 4
 
     full = shell.ok(*ASK, env={"CORPUSMILL_LIMITS__RPM": "0"})
-    assert (full["state"], full["succeeded"]) == ("finished", 20)
+    assert (full["state"], full["succeeded"]) == ("finished", 60)
     assert endpoint.stats()["duplicates_paid"] == 0

@@ -43,7 +43,7 @@ def until(claim: Callable[[], object], within_s: float = PATIENCE_S) -> None:
 def a_home() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="home-") as folder:
         made = Settings(
-            home=Path(folder) / "home", linger_s=30, viewer_s=0.5, grace_s=1, lease_s=3,
+            home=Path(folder) / "home", linger_s=30, viewer_s=2, grace_s=1, lease_s=3,
             providers={"there": Provider(base_url="http://127.0.0.1:9/v1", api_key=SecretStr(CANARY))},
         )  # fmt: skip
         yield made
