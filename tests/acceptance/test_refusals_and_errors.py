@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.corpora import documents
+from tests.acceptance.machinery import fresh_home
 from tests.fixtures.shell import CANARY_KEY, Done, Shell
 from tests.fixtures.simulator import StartSimulator
 
 ASK = ("complete", "docs", "--prompt", "Say", "--model", "gpt-6-luna")
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Shell]:
+    """A HOME of the test's own, where no job of another test waits for its endpoint."""
+    with fresh_home(tmp_path, grace_s=1) as shell:
+        yield shell
 
 
 def told(done: Done, code: int, *words: str) -> None:
@@ -120,7 +129,8 @@ def test_a_model_that_does_not_exist_stops_the_job(shell: Shell, simulator: Star
     assert shell.ok("show", "last")["failed"] == 0
 
 
-def test_spent_credit_pauses_and_is_not_retried(shell: Shell, simulator: StartSimulator) -> None:
+def test_spent_credit_pauses_and_is_not_retried(alone: Shell, simulator: StartSimulator) -> None:
+    shell = alone
     endpoint = shell.connect(simulator(fault=["credit_balance_exhausted@1-"]))
     documents(shell)
     done = shell.run(*ASK, "--json", env={"CORPUSMILL_WINDOW": "4"})

@@ -191,6 +191,8 @@ def test_a_job_is_paused_when_its_last_viewer_leaves_and_a_detached_one_is_not(s
 def test_a_job_whose_viewer_was_killed_is_paused_after_the_grace_time(shared: Settings) -> None:
     with join(shared) as session:
         view = job(shared, "killed")
+        # Looked at while the other viewer starts, which may take longer than the grace time.
+        session.attach(view.id)
         viewer = subprocess.Popen(
             [sys.executable, "-c", VIEWER, str(shared.home), str(view.id)],
             cwd=Path(__file__).parents[2],
@@ -198,6 +200,7 @@ def test_a_job_whose_viewer_was_killed_is_paused_after_the_grace_time(shared: Se
         )
         assert viewer.stdout
         assert viewer.stdout.readline() == b"attached\n"
+        session.detach(view.id)
         time.sleep(shared.viewer_s * 2)
         assert state_of(shared, view)[0] == "queued"
         viewer.kill()
