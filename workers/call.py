@@ -14,6 +14,7 @@ from corpusmill.llm.errors import CallError
 from corpusmill.llm.usage import Tokens
 from workers.accounts import Bill, billed_rows, new_rows, total_usd, wasted_rows
 from workers.admission import Ticket
+from workers.aside import Seat
 from workers.dispatch import Dispatch
 from workers.flex import at_usual_tier
 from workers.journal import Reply as Paid
@@ -50,8 +51,15 @@ class Call:
         if self._spilled:
             body = at_usual_tier(body)
         await self._depart()
+        seat = self._dispatch.room.seat(self._ticket.facts.reply_bytes)
         try:
-            reply = await self._ticket.member.client.call(self._work.path, body)
+            await self._read(await self._reply(body, seat))
+        finally:
+            seat.leave()
+
+    async def _reply(self, body: bytes, seat: Seat) -> Reply:
+        try:
+            return await self._ticket.member.client.call(self._work.path, body, before_body=seat.take)
         except CallError as error:
             self._book_failure(error, None)
             raise
@@ -63,7 +71,6 @@ class Call:
         finally:
             self._ticket.member.under_way -= 1
             self._dispatch.metrics.returned()
-        await self._read(reply)
 
     async def _depart(self) -> None:
         self._ticket.member.under_way += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from corpusmill.ledger.records import Batch, ItemResult, ShardRef, Usage
 from corpusmill.llm.errors import CallError
 from corpusmill.settings import Retry
-from workers.aside import Aside
+from workers.aside import Aside, Room
 from workers.held import Unit
 from workers.journal import Journal, Reply, Sent
 from workers.metrics import Metrics
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLEAR_POLL_S = 0.05
+# Room for large replies: one that is dealt with and one that is read meanwhile, of the largest that there are.
+REPLY_BYTES = 32 << 20
 
 
 class Dispatch:
@@ -35,7 +37,7 @@ class Dispatch:
         self.retry, self.metrics = retry, metrics
         self.claiming = 0  # shards whose items may be here in a moment
         self.breaker: Breaker
-        self.aside = Aside()
+        self.aside, self.room = Aside(), Room(REPLY_BYTES)
         self._journal, self._writer = journal, writer
         self._turn = Turn(journal, writer)
         self._one_trial = asyncio.Lock()

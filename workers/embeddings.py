@@ -15,15 +15,23 @@ from workers.held import Unit
 from workers.work import Facts, Reading
 
 
+# Of a vector as it travels: float32 in base64 and what JSON puts round it. How many dimensions a model has that was not
+# asked for some is seen in its replies only; most have these.
+_DIMENSIONS, _BYTES_A_DIMENSION, _BYTES_A_VECTOR = 1_536, 16 / 3, 60
+
+
 class Embeddings:
     """Texts to be embedded; the spec is that of any of the jobs in a pack, which have the same shape."""
 
     def __init__(self, spec: JobSpec) -> None:
         self.path, self._spec = spec.path, spec
+        self._vector_bytes = int((spec.dimensions or _DIMENSIONS) * _BYTES_A_DIMENSION) + _BYTES_A_VECTOR
 
     def facts(self, units: Sequence[Unit]) -> Facts:
         """The sums over the pack; embeddings have no output."""
-        return Facts(sum(unit.item.tokens for unit in units), 0, sum(len(unit.item.text or "") for unit in units))
+        tokens = sum(unit.item.tokens for unit in units)
+        chars = sum(len(unit.item.text or "") for unit in units)
+        return Facts(tokens, 0, chars, len(units) * self._vector_bytes)
 
     def body(self, units: Sequence[Unit], endpoint: Endpoint) -> bytes:
         """The texts in order, vectors asked for in base64."""

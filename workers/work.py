@@ -14,11 +14,15 @@ from workers.held import Unit
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a request before it is sent: input tokens, output limit (None: none), characters of input."""
+    """What is known of a request before it is sent: input tokens, output limit (None: none), characters of input.
+
+    `reply_bytes`: of a reply that is sure to be large, about how large; else 0.
+    """
 
     prompt_tokens: int
     max_output: int | None
     chars: int
+    reply_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -57,10 +57,21 @@ class Client:
         self._timeout_s = timeout_s
         self._proxy = proxy
 
-    async def call(self, path: str, body: bytes, *, timeout_s: float | None = None) -> Reply:
+    async def call(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        timeout_s: float | None = None,
+        before_body: Callable[[], Awaitable[None]] | None = None,
+    ) -> Reply:
         """POST `body` to `path` below the base URL, such as `/chat/completions`, and read the whole reply.
 
-        `timeout_s` bounds all of it, connecting included; None: the endpoint's own.
+        Args:
+            path: where to.
+            body: the request.
+            timeout_s: bounds all of it, connecting included; None: the endpoint's own.
+            before_body: awaited once the head of the reply is there, and before more of it is read.
 
         Raises:
             CallError: any status but 2xx, no connection, a broken one, or no complete reply in time.
@@ -74,6 +85,8 @@ class Client:
                     prepared.url, data=body, headers=prepared.headers, proxy=self._proxy, allow_redirects=False
                 ) as response,
             ):
+                if before_body is not None:
+                    await before_body()
                 content = await response.read()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             # Without the cause: its text may show a proxy's password.

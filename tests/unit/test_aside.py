@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from workers.aside import Aside
+from workers.aside import Aside, Room
 from workers.metrics import Metrics
 from workers.watchdog import Watchdog
 
@@ -66,3 +66,42 @@ async def test_a_loop_that_is_held_up_is_noticed_with_its_duration(caplog: pytes
     assert metrics.loop_held_up > before
     assert metrics.longest_hold_up_ms >= 250
     assert "the event loop was held up" in caplog.text
+
+
+async def test_replies_take_no_more_room_than_there_is_and_have_it_in_turn() -> None:
+    room, held, most, order = Room(100), 0, 0, list[int]()
+
+    async def reply(number: int, size: int) -> None:
+        nonlocal held, most
+        seat = room.seat(size)
+        await seat.take()
+        held += min(size, 100)
+        most = max(most, held)
+        order.append(number)
+        await asyncio.sleep(0)
+        held -= min(size, 100)
+        seat.leave()
+
+    sizes = [30, 60, 500, 10, 0, 90, 40]
+    await asyncio.wait_for(asyncio.gather(*(reply(number, size) for number, size in enumerate(sizes))), 5)
+    assert most <= 100
+    assert [number for number in order if sizes[number]] == [0, 1, 2, 3, 5, 6]
+
+
+async def test_one_that_waits_for_room_and_is_cancelled_keeps_none_from_the_others() -> None:
+    room = Room(100)
+    first, last = room.seat(80), room.seat(100)
+    await first.take()
+    too_early = asyncio.create_task(room.seat(50).take())
+    last_one = asyncio.create_task(last.take())
+    given = asyncio.create_task(room.seat(20).take())
+    await asyncio.sleep(0)
+    too_early.cancel()
+    await asyncio.sleep(0)
+    first.leave()
+    given.cancel()
+    await asyncio.wait_for(last_one, 5)
+    last.leave()
+    await asyncio.wait_for(room.seat(100).take(), 5)
+    assert too_early.cancelled()
+    assert given.cancelled()
