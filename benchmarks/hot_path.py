@@ -60,6 +60,7 @@ class Cost:
     rss: int
     server_cpu_s: float | None = None
     longest_hold_up_ms: float = 0.0
+    hold_ups: float = 0.0
     samples: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -127,9 +128,16 @@ def _worker(task: Task, base_url: str, home: Path, database: str, server: server
         job = fleet.submit(task.load, task.count, "sampled")
         with sampled(worker.pid) as samples:
             fleet.run(job)
-    held_up_ms = max(map(float, re.findall(r"longest_hold_up_ms=([\d.]+)", fleet.log())), default=math.nan)
+    held_up_ms, hold_ups = (_most(fleet.log(), name) for name in ("longest_hold_up_ms", "loop_held_up"))
     spent = meter.cpu_s["server"] if server else None
-    return Cost(task.count, meter.cpu_s["worker"], meter.wall_s, meter.peak("worker"), spent, held_up_ms, samples)
+    return Cost(
+        task.count, meter.cpu_s["worker"], meter.wall_s, meter.peak("worker"), spent, held_up_ms, hold_ups, samples
+    )
+
+
+def _most(log: str, name: str) -> float:
+    """The largest of what the worker has told under a name."""
+    return max(map(float, re.findall(rf"\b{name}=([\d.]+)", log)), default=math.nan)
 
 
 @contextmanager
@@ -152,6 +160,7 @@ def _median(costs: Sequence[Cost]) -> Cost:
         int(middle(cost.rss for cost in costs)),
         middle(spent) if spent else None,
         middle(cost.longest_hold_up_ms for cost in costs),
+        middle(cost.hold_ups for cost in costs),
         sum((cost.samples for cost in costs), Counter()),
     )
 
@@ -171,12 +180,13 @@ def _table(task: Task, medians: Mapping[tuple[str, str], Cost]) -> Table:
                     f"{cost.per_second:,.0f}",
                     megabytes(cost.rss),
                     f"{cost.longest_hold_up_ms:.0f}" if worker else "",
+                    f"{cost.hold_ups:.0f}" if worker else "",
                     server,
                 ]
             )
     head = (
         "client", "CPU-s per 1,000", "to the floor", "per second", "most memory, MB", "loop held up at most, ms",
-        "database server's CPU-s",
+        "times over 20 ms", "database server's CPU-s",
     )  # fmt: skip
     return Table(f"{task.load.name}, {task.count:,} chunks", head, rows)
 

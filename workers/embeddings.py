@@ -14,7 +14,6 @@ from corpusmill.spec import JobSpec
 from workers.held import Unit
 from workers.work import Facts, Reading
 
-
 # Of a vector as it travels: float32 in base64 and what JSON puts round it. How many dimensions a model has that was not
 # asked for some is seen in its replies only; most have these.
 _DIMENSIONS, _BYTES_A_DIMENSION, _BYTES_A_VECTOR = 1_536, 16 / 3, 60

@@ -34,6 +34,9 @@ KeyColumn = Column[Any] | InstrumentedAttribute[Any]
 _Adapt = Callable[[Any], Any] | None
 # SQLite takes 32,766 parameters a statement; this keeps statements small enough to be compiled once and cached.
 _LOOKED_UP = 500
+# The driver puts an array together under the interpreter's lock: this many vectors take it milliseconds, in which a
+# worker's event loop stands still.
+_AT_ONCE = 200
 
 
 def table_of(model: type[DeclarativeBase]) -> Table:
@@ -57,7 +60,9 @@ def insert_new(conn: Connection, model: type[DeclarativeBase], rows: Iterable[Ro
     if not unique:
         return set()
     if conn.dialect.name == "postgresql":
-        return _insert_arrays(conn, table, [unique[key] for key in sorted(unique)])
+        ordered = [unique[key] for key in sorted(unique)]
+        pieces = (ordered[at : at + _AT_ONCE] for at in range(0, len(ordered), _AT_ONCE))
+        return set().union(*(_insert_arrays(conn, table, piece) for piece in pieces))
     return _insert_tuples(conn, table, unique)
 
 
