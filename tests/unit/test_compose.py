@@ -52,6 +52,11 @@ def test_a_journal_outlives_its_container() -> None:
         assert any(volume.startswith("journal:") for volume in SERVICES[name]["volumes"])
 
 
+def test_the_scheduler_sees_the_corpus_of_the_commands_and_cannot_change_it() -> None:
+    corpus = next(volume for volume in SERVICES["cli"]["volumes"] if volume.endswith(":/corpus"))
+    assert f"{corpus}:ro" in SERVICES["scheduler"]["volumes"]
+
+
 def test_no_password_has_a_default() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     assert set(re.findall(r"\$\{\w*(?:PASSWORD|AUTH)\w*(:.)", text)) == {":?"}
