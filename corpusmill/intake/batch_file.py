@@ -77,6 +77,8 @@ def requests(
     skip_invalid: bool = False,
     findings: Findings | None = None,
     key_of: KeyOf | None = None,
+    *,
+    after_line: int = 0,
 ) -> Iterator[RequestLine]:
     """The requests of a Batch file in order; the whole file is validated first.
 
@@ -85,12 +87,13 @@ def requests(
         skip_invalid: leave out lines that are not in order, and repeated ids but the first.
         findings: what `validate_requests` gave; the file is validated when it is missing.
         key_of: makes the key of a request of its parsed body; it goes to other processes, so it can be pickled.
+        after_line: the line of the last request that is wanted no more.
     """
     found = source if isinstance(source, Scan) else scan_requests(source)
     (file,) = found.files
     findings = findings or validate_requests(found, skip_invalid=skip_invalid)
     repeats = findings.repeats.get(0, frozenset())
-    for counted in _through(file, _Counting(_checks(found, skip_invalid), repeats, key_of)):
+    for counted in _through(file, _Counting(_checks(found, skip_invalid), repeats, key_of, after_line), after_line):
         for values in counted:
             yield RequestLine(*values)
 
@@ -117,10 +120,11 @@ class _Counting:
     checks: Checks
     repeats: frozenset[int]
     key_of: KeyOf | None
+    after_line: int
 
     def __call__(self, block: Block) -> Iterator[Sequence[tuple[Any, ...]]]:
         lines = self.checks(block.lines(), Tally())
-        yield [self._counted(line) for line in lines if line.line not in self.repeats]
+        yield [self._counted(each) for each in lines if each.line > self.after_line and each.line not in self.repeats]
 
     def _counted(self, request: CheckedLine) -> tuple[Any, ...]:
         model = request.body["model"]
@@ -130,9 +134,10 @@ class _Counting:
         return request.custom_id, request.url, model, body, request.line, tokens, key
 
 
-def _through(file: SourceFile, work: Callable[[Block], Iterator[T]]) -> Iterator[T]:
+def _through(file: SourceFile, work: Callable[[Block], Iterator[T]], after_line: int = 0) -> Iterator[T]:
+    """What `work` makes of the blocks of a file, but for those that end by `after_line`."""
     with opened(file) as stream:
-        yield from in_turn(work, blocks(stream), size=file.size)
+        yield from in_turn(work, (each for each in blocks(stream) if each.last > after_line), size=file.size)
 
 
 def _checks(found: Scan, skip_invalid: bool) -> Checks:

@@ -24,6 +24,11 @@ class Block:
     data: bytes
     blank: int | None = None
 
+    @property
+    def last(self) -> int:
+        """The number of its last line."""
+        return self.number + _lines_in(self.data) - 1
+
     def lines(self) -> Iterator[tuple[int, bytes] | BadLine]:
         """Its lines as `numbered_lines` gives those of a file."""
         return numbered_lines(io.BytesIO(self.data), self.number, self.blank)

@@ -30,6 +30,11 @@ class RecordOf:
 Document = SourceFile | RecordOf
 
 
+def place_of(document: Document) -> tuple[str, int | None]:
+    """Where it stands: its source and, of a record, its line."""
+    return document.source, None if isinstance(document, SourceFile) else document.record.line
+
+
 def documents(scan: Scan, reading: Reading, findings: Findings | None = None) -> Iterator[Document]:
     """The documents of the sources in order: text files as they are, and the valid records of line files.
 

@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import dropwhile, islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from corpusmill.intake.counter import Counter
-from corpusmill.intake.cutting import Document, documents, pieces_of
-from corpusmill.intake.shapes import Chunking, Findings, Piece, Reading, Scan, SourceFile
+from corpusmill.intake.cutting import Document, documents, pieces_of, place_of
+from corpusmill.intake.shapes import Chunking, Findings, Piece, Place, Reading, Scan, SourceFile
 from corpusmill.tokens import Encoding
 from corpusmill.tokens import encoding as encoding_of
 
@@ -38,7 +38,12 @@ _BATCH_DOCUMENTS = 1_000
 
 
 def pieces(
-    scan: Scan, reading: Reading, chunking: Chunking, encoding: Encoding, findings: Findings | None = None
+    scan: Scan,
+    reading: Reading,
+    chunking: Chunking,
+    encoding: Encoding,
+    findings: Findings | None = None,
+    after: Place | None = None,
 ) -> Iterator[Piece]:
     """The pieces of the sources in order, made as they are asked for.
 
@@ -48,14 +53,20 @@ def pieces(
         chunking: how to cut.
         encoding: the model's; see `corpusmill.tokens.encoding_for`.
         findings: what `validate` gave; without it, and with `skip_invalid`, the sources are validated anew.
+        after: the piece behind which to begin: documents before its own are neither cut nor counted.
 
     Raises:
         SourceError: a file changed or vanished since the scan, or is not valid and was never validated.
     """
     found = documents(scan, reading, findings)
+    if after is not None:
+        found = dropwhile(lambda document: place_of(document) != (after.source, after.line), found)
     cutting = _Cutting(chunking, encoding.name)
     for frame in in_turn(cutting, _batches(found), size=scan.size):
-        yield from (Piece(*values) for values in frame)
+        for values in frame:
+            piece = Piece(*values)
+            if after is None or (piece.source, piece.line) != (after.source, after.line) or piece.chunk > after.chunk:
+                yield piece
 
 
 def in_turn(work: Callable[[B], Iterator[F]], batches: Iterator[B], *, size: int) -> Iterator[F]:

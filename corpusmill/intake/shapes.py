@@ -158,6 +158,15 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a piece stands: of the record in line `line` of `source`, or of a text file, the one numbered `chunk`."""
+
+    source: str
+    line: int | None
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestLine:
     """One line of a Batch request file. `body` is the JSON object as its bytes stood; `tokens` count its inputs.
 

@@ -41,6 +41,7 @@ from corpusmill.ledger.records import (
     JobView,
     KeptAnswer,
     LimitRule,
+    Mark,
     NewItem,
     NewJob,
     PauseReason,
@@ -123,6 +124,10 @@ class Ledger:
     def loaded(self, job_id: int) -> int:
         """How many items the job holds by now."""
         return self._db.read(counts.items, job_id)
+
+    def mark(self, job_id: int) -> Mark | None:
+        """How far the job is loaded, so that its sources need not be read from their start; None: nothing is."""
+        return self._db.read(loading.mark, job_id)
 
     def load(self, job_id: int, items: Sequence[NewItem], *, after: int) -> int:
         """Append up to 5,000 items, in one transaction, if the job is loading and holds exactly `after` by now.

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, select, update
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import goals, shards
 from corpusmill.ledger.bulk import append_rows, table_of
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Chunk, Document, Item, Job, Result, Shard
-from corpusmill.ledger.records import NewItem
+from corpusmill.ledger.records import Mark, NewItem
 
 MAX_ROWS = 5_000
 _AGAIN = "run the same command again to go on"
@@ -69,6 +69,20 @@ def load(conn: Connection, job_id: int, items: Sequence[NewItem], *, after: int)
     }
     conn.execute(update(Job).where(Job.id == job_id).values(**counted))
     return total
+
+
+def mark(conn: Connection, job_id: int) -> Mark | None:
+    """How far a job is loaded; None: it holds nothing yet."""
+    job = conn.execute(select(Job.items, Job.collection_id).where(Job.id == job_id)).one()
+    last = (
+        select(Document.source, Document.line, Chunk.chunk)
+        .join(Chunk, and_(Chunk.collection_id == Document.collection_id, Chunk.document_no == Document.document_no))
+        .join(Item, Item.chunk_no == Chunk.chunk_no)
+        .where(Document.collection_id == job.collection_id)
+        .where(Item.job_id == job_id, Item.item_no == job.items - 1)
+    )
+    found = conn.execute(last).one_or_none()
+    return None if found is None else Mark(int(job.items), *found)
 
 
 def append_items(conn: Connection, job: Place, items: Sequence[NewItem]) -> int:

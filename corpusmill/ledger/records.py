@@ -84,6 +84,16 @@ class NewItem:
     problem: tuple[str, str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a job is loaded: it holds `items`, the last of them chunk `chunk` of the record at this place."""
+
+    items: int
+    source: str
+    line: int | None
+    chunk: int
+
+
 # --- working ----------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corpusmill import intake
 from corpusmill.errors import UsageError
-from corpusmill.ledger.records import NewItem
+from corpusmill.ledger.records import Mark, NewItem
 from corpusmill.mill import loading, specs
 from corpusmill.mill.ask import Ask
 from corpusmill.mill.placeholders import slips
@@ -89,17 +89,24 @@ class Corpus:
             self._findings = intake.validate(self.scan, self._reading)
         return tuple(self._findings.notes)
 
-    def items(self) -> Iterator[NewItem]:
-        """Every item in order, with its content key."""
+    def items(self, after: Mark | None = None) -> Iterator[NewItem]:
+        """Every item in order, with its content key; those after what a job of these very sources holds alone."""
         if self._ask.kind == "request":
-            key_of = partial(key_of_body, self.spec.endpoint, self.spec.path)
-            lines = intake.requests(self.scan, self._reading.skip_invalid, self._findings, key_of)
-            return loading.request_items(lines, self.scan.files[0].source)
-        return loading.chunk_items(self.scan, self._ask.shape, self.spec, self._findings)
+            return loading.request_items(self._requests(after), self.scan.files[0].source)
+        return loading.chunk_items(self.scan, self._ask.shape, self.spec, self._findings, after)
 
-    def private_items(self, job_key: bytes) -> Iterator[NewItem]:
-        """Every item under a content key that nothing else has."""
-        return loading.privately(self.items(), job_key)
+    def private_items(self, job_key: bytes, after: Mark | None = None) -> Iterator[NewItem]:
+        """The same items under content keys that nothing else has."""
+        return loading.privately(self.items(after), job_key, after.items if after else 0)
+
+    def _requests(self, after: Mark | None) -> Iterator[intake.RequestLine]:
+        findings, skip_invalid = self._findings, self._reading.skip_invalid
+        if after is not None and not skip_invalid:
+            # Every line was found in order before the job was made.
+            findings = findings or intake.Findings()
+        key_of = partial(key_of_body, self.spec.endpoint, self.spec.path)
+        line = (after.line or 0) if after else 0
+        return intake.requests(self.scan, skip_invalid, findings, key_of, after_line=line)
 
     def _only_source(self) -> str | Path:
         if len(self._ask.sources) != 1:

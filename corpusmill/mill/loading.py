@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from corpusmill import intake
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import NewItem
+from corpusmill.ledger.records import Mark, NewItem
 from corpusmill.mill.ask import Shape
 from corpusmill.spec import JobSpec, private_key
 from corpusmill.tokens import encoding_for
@@ -21,19 +21,20 @@ EMBEDDING_INPUT_TOKENS = 8_192
 Progress = Callable[[int], None]
 
 
-def load(ledger: Ledger, job_id: int, items: Iterable[NewItem], progress: Progress) -> int:
+def load(ledger: Ledger, job_id: int, items: Iterable[NewItem], progress: Progress, start: int = 0) -> int:
     """Append `items` to a job that is loading; two processes may do so at once, each row is written once.
 
     Args:
         ledger: where the rows go.
         job_id: the job; what it holds already is left out.
-        items: all items of the job, from the first on.
+        items: all items of the job, from number `start` on, which it must hold already.
         progress: told the number of items loaded after each batch.
+        start: the number of the first of `items`.
 
     Returns:
         The number of items the job has.
     """
-    loaded, position = ledger.loaded(job_id), 0
+    loaded, position = ledger.loaded(job_id), start
     for batch in batches(items):
         while loaded < position + len(batch):
             # Another process may have come first: then this writes nothing and says how far the other is.
@@ -57,13 +58,16 @@ def batches(items: Iterable[NewItem]) -> Iterator[list[NewItem]]:
         yield batch
 
 
-def chunk_items(scan: intake.Scan, shape: Shape, spec: JobSpec, findings: intake.Findings | None) -> Iterator[NewItem]:
-    """The items of a completion or embedding job: one a chunk, with its content key.
+def chunk_items(
+    scan: intake.Scan, shape: Shape, spec: JobSpec, findings: intake.Findings | None, after: Mark | None = None
+) -> Iterator[NewItem]:
+    """The items of a completion or embedding job: one a chunk, with its content key; those `after` a place alone.
 
     `findings` of an earlier look at the whole source, if there was one, say which lines are left out.
     """
     chunking = chunking_of(shape, spec)
-    for piece in intake.pieces(scan, reading_of(shape), chunking, encoding_for(spec.model), findings):
+    place = intake.Place(after.source, after.line, after.chunk) if after else None
+    for piece in intake.pieces(scan, reading_of(shape), chunking, encoding_for(spec.model), findings, place):
         yield NewItem(
             id=piece.id,
             source=piece.source,
@@ -92,9 +96,9 @@ def request_items(lines: Iterable[intake.RequestLine], source: str) -> Iterator[
         )
 
 
-def privately(items: Iterable[NewItem], job_key: bytes) -> Iterator[NewItem]:
-    """The same items under content keys that no other item and no other job has (`--no-cache`)."""
-    for number, item in enumerate(items):
+def privately(items: Iterable[NewItem], job_key: bytes, start: int) -> Iterator[NewItem]:
+    """The same items, the first of them number `start`, under keys that no other item and no other job has."""
+    for number, item in enumerate(items, start):
         key = None if item.key is None else private_key(item.key, job_key=job_key.hex(), item_no=number)
         yield replace(item, key=key)
 

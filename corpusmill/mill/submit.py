@@ -14,7 +14,7 @@ from pathlib import Path
 
 from corpusmill import export, intake
 from corpusmill.errors import SourceError, UsageError
-from corpusmill.ledger.records import JobView, NewItem, NewJob
+from corpusmill.ledger.records import JobView, Mark, NewItem, NewJob
 from corpusmill.mill import names, outputs, pricing
 from corpusmill.mill.ask import Ask
 from corpusmill.mill.corpus import Corpus
@@ -137,11 +137,14 @@ class _Submission:
         )
 
     def _load(self, job: JobView, corpus: Corpus, key: bytes) -> JobView:
-        load(self._ledger, job.id, self._items or self._read(corpus, key), self._listener.loading)
+        # A load that was interrupted goes on behind what it has, without counting that again.
+        after = None if self._items else self._ledger.mark(job.id)
+        items = self._items or self._read(corpus, key, after)
+        load(self._ledger, job.id, items, self._listener.loading, start=after.items if after else 0)
         return self._ledger.commit_job(job.id)
 
-    def _read(self, corpus: Corpus, key: bytes) -> Iterator[NewItem]:
-        return corpus.items() if self._cache else corpus.private_items(key)
+    def _read(self, corpus: Corpus, key: bytes, after: Mark | None = None) -> Iterator[NewItem]:
+        return corpus.items(after) if self._cache else corpus.private_items(key, after)
 
     def _remember(self, job: JobView) -> None:
         """What may change from one command to the next without making another job."""

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
-from corpusmill import Settings
+from corpusmill import Settings, intake
 from corpusmill.errors import SourceError, UsageError
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.models import Chunk, Document, Item
 from corpusmill.ledger.records import NewItem, NewJob
+from corpusmill.mill import loading
 from corpusmill.mill.ask import Ask, Shape, Terms
 from corpusmill.mill.listening import Silent
 from corpusmill.mill.loading import BATCH_BYTES, BATCH_ROWS, batches, load
@@ -155,3 +158,84 @@ def test_a_job_is_bound_to_the_key_of_the_newest_command(place: Place, docs: Pat
         after = submit(other, ask(docs), Silent()).job
     assert after.id == before.id
     assert after.key_fingerprint != before.key_fingerprint
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.md").write_text("".join(f"Sentence {number}. " for number in range(300)))
+    (folder / "b.jsonl").write_text(
+        "".join(f'{{"id": "r{n}", "text": "{f"Word {n}. " * (60 * (n % 3))}"}}\n' for n in range(9)) + "no record\n"
+    )
+    (folder / "c.md").write_text("The end. " * 100)
+    return folder
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    body = '{"model": "m", "messages": [{"role": "user", "content": "%d"}]}'
+    lines = [
+        f'{{"custom_id": "r{n}", "method": "POST", "url": "/v1/chat/completions", "body": {body % n}}}'
+        for n in range(40)
+    ]
+    file = tmp_path / "requests.jsonl"
+    file.write_text("\n".join([*lines[:11], "", "no request", lines[3], *lines[11:]]))
+    return file
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("kind", ["embedding", "request"])
+@pytest.mark.parametrize("stopped_after", [7, 14, 35])
+def test_a_job_whose_load_was_interrupted_anywhere_is_that_of_an_undisturbed_load(
+    place: Place,
+    mixed: Path,
+    requests: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    cache: bool,
+    stopped_after: int,
+) -> None:
+    monkeypatch.setattr(loading, "BATCH_ROWS", 7)
+    shape = Shape(chunk_tokens=50, skip_invalid=True)
+    sources = [mixed] if kind == "embedding" else [requests]
+    model = "m" if kind == "embedding" else None
+    this = ask(mixed, kind=kind, sources=sources, model=model, shape=shape, terms=Terms(cache=cache))
+    undisturbed = submit(place, this, Silent()).job
+
+    class Interrupted(Silent):
+        def loading(self, loaded: int) -> None:
+            if loaded >= stopped_after:
+                raise KeyboardInterrupt
+
+    with Place(Settings(home=place.settings.home / "other", providers=place.settings.providers)) as other:
+        with pytest.raises(KeyboardInterrupt):
+            submit(other, this, Interrupted())
+        (half,) = other.ledger.jobs()
+        assert (half.state, other.ledger.loaded(half.id)) == ("loading", stopped_after)
+        whole = submit(other, this, Silent()).job
+        assert (whole.id, whole.state) == (half.id, "queued")
+        rows = rows_of(other.ledger, whole.id)
+        assert len(rows) > 35
+        assert rows == rows_of(place.ledger, undisturbed.id)
+
+
+def rows_of(ledger: Ledger, job_id: int) -> list[tuple[object, ...]]:
+    """Every item as it stands in the tables."""
+    items = (
+        select(Item.item_no, Item.key, Item.tokens, Chunk.chunk, Chunk.text, Chunk.body, Document.source, Document.line)
+        .join(Chunk, Chunk.chunk_no == Item.chunk_no)
+        .join(Document, Document.document_no == Chunk.document_no)
+        .where(Item.job_id == job_id)
+        .order_by(Item.item_no)
+    )
+    return [tuple(row) for row in ledger._db.read(lambda conn: conn.execute(items).all())]
+
+
+def test_blocks_of_a_request_file_that_are_loaded_are_not_even_parsed_again(requests: Path) -> None:
+    scan = intake.scan_requests(requests)
+    findings = intake.validate_requests(scan, skip_invalid=True)
+    later = intake.requests(scan, True, findings, after_line=20)
+    assert [each.line for each in later] == [
+        each.line for each in intake.requests(scan, True, findings) if each.line > 20
+    ]
