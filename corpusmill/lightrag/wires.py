@@ -29,11 +29,6 @@ class Letter:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, object] = field(default_factory=dict)
 
-    @property
-    def unusual(self) -> bool:
-        """Whether it says more than its body."""
-        return bool(self.headers or self.query)
-
 
 class Wire(Protocol):
     """A way to one endpoint. Both methods raise what the SDK would, or `TransientBadRequestError`."""
