@@ -9,7 +9,7 @@ SRC   = corpusmill workers tasks scheduler migrations tests benchmarks examples 
 PYTEST_WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench docs lock clean
+.PHONY: help install demo test faults chaos check format bench docs lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,15 @@ demo: $(VENV)/.installed  ## Run the main job on this repository's own documents
 # Hundreds of processes are started: without bytecode on the disk each would compile all that it imports.
 test: $(VENV)/.installed  ## Run the tests
 	env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+faults: $(VENV)/.installed  ## Run every test that breaks something, the long ones too, and print its figures
+	$(PY) -m pytest -m fault -s -n 0
+
+SEED  ?= 1
+SEEDS ?= 1
+ITEMS ?= 2000
+chaos: $(VENV)/.installed  ## Everything fails at random: one seed (SEED=7), or the first so many that are not done yet (SEEDS=100)
+	$(PY) -m tests.faults.series --seed $(SEED) --seeds $(SEEDS) --items $(ITEMS) $(CHAOS)
 
 check: $(VENV)/.installed  ## Lint, format, types, import rules
 	$(BIN)/ruff check $(SRC)

@@ -82,7 +82,7 @@ def awaited(conn: Connection, ref: ShardRef, fence: int) -> AwaitReport:
 def _is_free(shard: LockedShard, now: Now) -> bool:
     if shard.done or (shard.not_before or 0) > now.lease_s:
         return False
-    return shard.owner is None or (shard.lease_until or 0) <= now.lease_s
+    return shard.owner is None or (shard.lease_until or 0) <= now.over_s
 
 
 def _is_for(job: Row[Any], holds: Holds) -> bool:
@@ -117,7 +117,7 @@ def _share_out(
         rest = suspects.hand_out(conn, shard, rest, now) if first else suspects.handed_out(conn, shard, rest)
     if not job.cache:  # such keys belong to one item each
         return _Work(items=rest, waiting=())
-    ours = set(held) | inflight.take(conn, shard, {item.key for item in rest} - held, now.lease_s)
+    ours = set(held) | inflight.take(conn, shard, {item.key for item in rest} - held, now.over_s)
     items: list[WorkItem] = []
     waiting: list[WorkItem] = []
     for item in rest:

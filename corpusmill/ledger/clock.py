@@ -20,23 +20,33 @@ from sqlalchemy import Connection, text
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC goes on through sleep, as ours must.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_POSTGRES_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+_POSTGRES_NOW = text(
+    "SELECT extract(epoch FROM clock_timestamp())::float8, extract(epoch FROM pg_postmaster_start_time())::float8"
+)
+# A database that was away renewed nobody's lease. Until its workers have come back, which they do within two seconds,
+# no lease is over: else what they paid for meanwhile, and could not write, would be bought again.
+RESTART_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """One moment: `lease_s` on the clock of leases, `wall_s` in epoch seconds."""
+    """One moment: `lease_s` on the clock of leases, `wall_s` in epoch seconds.
+
+    A lease is over when it ended at `over_s` or before.
+    """
 
     lease_s: float
     wall_s: float
+    over_s: float
 
 
 def read_clock(conn: Connection) -> Now:
     """The moment, as the database sees it. Read it after taking locks: waiting for one takes time."""
     if conn.dialect.name == "sqlite":
-        return Now(lease_s=time.clock_gettime(_SINCE_BOOT), wall_s=time.time())
-    at = float(conn.execute(_POSTGRES_NOW).scalar_one())
-    return Now(lease_s=at, wall_s=at)
+        since_boot = time.clock_gettime(_SINCE_BOOT)
+        return Now(lease_s=since_boot, wall_s=time.time(), over_s=since_boot)
+    at, started = conn.execute(_POSTGRES_NOW).one()
+    return Now(lease_s=at, wall_s=at, over_s=at if at - started > RESTART_S else 0.0)
 
 
 @cache

@@ -22,11 +22,12 @@ from corpusmill.ledger.shards import KEY
 
 def sendable(conn: Connection, queue_kind: str, priority: Priority, *, room: int) -> list[ShardRef]:
     """Mark up to `room` shards as sent and return them, in the order to publish them."""
-    now_s = read_clock(conn).lease_s
+    now = read_clock(conn)
+    now_s = now.lease_s
     jobs = servable(conn, queue_kind, priority)
     if not jobs or room <= 0:
         return []
-    _take_back_lapsed(conn, jobs, now_s)
+    _take_back_lapsed(conn, jobs, now.over_s)
     ready = {job_id: _ready(conn, job_id, now_s, room) for job_id in jobs}
     chosen = share(_sent(conn, jobs), ready, room)
     mark = update(Shard).where(_among(chosen), UNDONE, Shard.sent_at.is_(None)).values(sent_at=now_s)
@@ -65,9 +66,9 @@ def outstanding(conn: Connection, queue_kind: str, priority: Priority, *, unclai
 
 def held(conn: Connection, job_id: int) -> int:
     """How many shards of a job, whatever its state, some worker holds under a lease that is not over."""
-    now_s = read_clock(conn).lease_s
+    over_s = read_clock(conn).over_s
     sent = (Shard.job_id == job_id, UNDONE, Shard.sent_at.is_not(None))
-    taken = (Shard.owner.is_not(None), Shard.lease_until > now_s)
+    taken = (Shard.owner.is_not(None), Shard.lease_until > over_s)
     return conn.execute(select(func.count()).select_from(Shard).where(*sent, *taken)).scalar_one()
 
 
@@ -90,9 +91,9 @@ def _running(queue_kind: str | None, priority: Priority | None) -> ColumnElement
     return jobs.scalar_subquery()
 
 
-def _take_back_lapsed(conn: Connection, jobs: Sequence[int], now_s: float) -> None:
+def _take_back_lapsed(conn: Connection, jobs: Sequence[int], over_s: float) -> None:
     """Shards whose owner let its lease lapse are ready again; that owner may still write what it paid for."""
-    lapsed = (Shard.job_id.in_(jobs), UNDONE, Shard.sent_at.is_not(None), Shard.lease_until <= now_s)
+    lapsed = (Shard.job_id.in_(jobs), UNDONE, Shard.sent_at.is_not(None), Shard.lease_until <= over_s)
     conn.execute(update(Shard).where(*lapsed).values(owner=None, lease_until=None, sent_at=None))
 
 

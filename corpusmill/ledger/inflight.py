@@ -16,12 +16,12 @@ from corpusmill.ledger.records import ShardRef
 from corpusmill.ledger.shards import LockedShard
 
 
-def take(conn: Connection, shard: LockedShard, keys: Set[bytes], now_s: float) -> set[bytes]:
+def take(conn: Connection, shard: LockedShard, keys: Set[bytes], over_s: float) -> set[bytes]:
     """Put keys in flight for `shard`, but for those that a living lease has; return the ones taken now."""
     mine = {"job_id": shard.job_id, "shard_no": shard.shard_no, "fence": shard.fence}
     taken = {key for (key,) in insert_new(conn, InFlight, [{"key": key, **mine} for key in keys])}
     for some in among(conn, InFlight.key, keys - taken):
-        void = update(InFlight).where(some, _is_void(now_s)).values(**mine)
+        void = update(InFlight).where(some, _is_void(over_s)).values(**mine)
         taken.update(conn.execute(void.returning(InFlight.key)).scalars())
     return taken
 
@@ -31,13 +31,13 @@ def held(conn: Connection, shard: LockedShard) -> set[bytes]:
     return set(conn.execute(select(InFlight.key).where(*_of(shard.ref), InFlight.fence == shard.fence)).scalars())
 
 
-def _is_void(now_s: float) -> ColumnElement[bool]:
+def _is_void(over_s: float) -> ColumnElement[bool]:
     living = and_(
         Shard.job_id == InFlight.job_id,
         Shard.shard_no == InFlight.shard_no,
         Shard.fence == InFlight.fence,
         Shard.owner.is_not(None),
-        Shard.lease_until > now_s,
+        Shard.lease_until > over_s,
     )
     return ~exists(select(Shard.shard_no).where(living).correlate(table_of(InFlight)))
 

@@ -62,7 +62,7 @@ def _take_back(conn: Connection, asking: ShardRef) -> Decimal:
     A claim frees it too, but nobody may get to claim them: all slots can be waiting for this very money. Shards that
     others have locked are skipped: we hold the job's lock already, which comes after theirs.
     """
-    over = or_(Shard.owner.is_(None), Shard.lease_until <= read_clock(conn).lease_s)
+    over = or_(Shard.owner.is_(None), Shard.lease_until <= read_clock(conn).over_s)
     others = (Shard.job_id == asking.job_id, Shard.shard_no != asking.shard_no)
     dead = (*others, Shard.reserved > 0, over)
     rows = conn.execute(select(Shard.shard_no, Shard.reserved).where(*dead).with_for_update(skip_locked=True)).all()

@@ -16,6 +16,7 @@ from corpusmill.errors import CorpusmillError, DiskFull, Unavailable, UsageError
 _GIVEN_UP: Final = ("40001", "40P01")
 _NO_ROOM: Final = ("53100",)
 _AWAY: Final = ("08", "57P", "53", "25006", "28", "3D000")
+_NO_CONNECTION: Final = ("OperationalError", "ConnectionTimeout")
 # SQLite's primary result codes
 _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_READONLY, _SQLITE_IOERR, _SQLITE_FULL, _SQLITE_CANTOPEN = 5, 6, 8, 10, 13, 14
 _SQLITE_CORRUPT, _SQLITE_NOT_A_DATABASE = 11, 26
@@ -73,8 +74,8 @@ def _is_away(error: DBAPIError) -> bool:
         return True
     if _sqlite_code(error) in (_SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_READONLY, _SQLITE_IOERR, _SQLITE_CANTOPEN):
         return True
-    # psycopg gives a refused connection no SQLSTATE.
-    return _sqlstate(error) is None and _sqlite_code(error) is None and type(error.orig).__name__ == "OperationalError"
+    # psycopg gives a connection that is refused, or that nobody answers in time, no SQLSTATE.
+    return _sqlstate(error) is None and _sqlite_code(error) is None and type(error.orig).__name__ in _NO_CONNECTION
 
 
 def _sqlstate(error: DBAPIError) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from corpusmill.errors import CorpusmillError, DiskFull, Unavailable, UsageError
-from corpusmill.ledger import Ledger
+from corpusmill.ledger import Ledger, database
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.records import Batch
 from tests.fixtures import jobs
@@ -27,6 +28,14 @@ def test_a_database_that_cannot_be_reached_is_said_to_be_without_its_password() 
     assert "postgresql://127.0.0.1:1/mill" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None, "the driver's error would be printed with its parameters"
+
+
+def test_a_database_that_takes_connections_and_never_answers_is_away_and_no_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "CONNECT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(Unavailable, match="timeout"):
+        Ledger.open(f"postgresql://me:{SECRET}@127.0.0.1:{mute.getsockname()[1]}/mill")
 
 
 def test_a_wrong_password_or_database_is_unavailable(postgres_url: str) -> None:

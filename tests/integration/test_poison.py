@@ -41,11 +41,11 @@ def supervised(fleet: Fleet) -> Iterator[list[subprocess.Popen[bytes]]]:
     over = Event()
 
     def keep() -> None:
-        process = fleet._start("workers")
+        process = fleet.start("workers")
         while not over.wait(0.05):
             if process.poll() is not None:
                 dead.append(process)
-                process = fleet._start("workers")
+                process = fleet.start("workers")
 
     thread = Thread(target=keep)
     thread.start()
