@@ -45,7 +45,7 @@ class LimitRow:
         return {
             "provider": self.provider,
             "model": self.model,
-            "set": {name: value for name, value in self.limits.model_dump().items() if value is not None},
+            "set": self.limits.model_dump(exclude={"requests_window_s"}, exclude_none=True),
             "rule": self.rule,
             "told": {"rpm": found.told_rpm, "tpm": found.told_tpm} if found else None,
             "in_force": {"rpm": found.rpm, "tpm": found.tpm, "learning": found.learning} if found else None,

@@ -105,7 +105,7 @@ def test_two_workers_of_a_fleet_follow_a_limit_within_two_seconds(
     fleet.scheduler()
     fleet.worker()
     fleet.worker()
-    job = fleet.complete(texts(700), shard_size=50)
+    job = fleet.complete(texts(700), shard_size=20)  # more shards than one worker takes
     deadline = time.monotonic() + 20
     while endpoint.stats()["paid_requests"] < 60:
         assert time.monotonic() < deadline, fleet.log()
