@@ -4,6 +4,7 @@ CorpusmillError                 exit 1: our own fault, unless a subclass says ot
 ├── UsageError                  exit 2: the command, a setting or the input has to be changed
 │   ├── SettingsError           a setting is unknown or has a value that cannot be
 │   ├── SourceError             a source cannot be read, with file and line
+│   │   └── SourceChanged       a file changed while it was being read
 │   ├── OutputExists            the output file belongs to somebody else
 │   ├── JobNotFound             no job, or several, go by that name
 │   └── JobStopped              every item fails alike: no such model, a bad parameter
@@ -53,6 +54,10 @@ class SourceError(UsageError):
     def __init__(self, what: str, *, path: str, line: int | None = None, next_step: str = "") -> None:
         self.path, self.line = path, line
         super().__init__(what, where=path if line is None else f"{path}:{line}", next_step=next_step)
+
+
+class SourceChanged(SourceError):
+    """A file changed, or went, between two looks at it."""
 
 
 class OutputExists(UsageError):

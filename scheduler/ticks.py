@@ -23,6 +23,7 @@ FEED_S = 1.0
 RECONCILE_S = 5.0
 ADOPT_S = 5.0
 SCHEDULES_S = 1.0
+COLLECTIONS_S = 5.0
 
 
 @shared_task(name="control.feed")  # type: ignore[untyped-decorator]
@@ -37,6 +38,13 @@ def reconcile() -> int:
     """Send lost shards again; returns how many were fed."""
     here = duty.current()
     return _quietly(lambda: feeding.reconcile(here.ledger, here.app))
+
+
+@shared_task(name="control.collections")  # type: ignore[untyped-decorator]
+def collections() -> int:
+    """Show readers what syncs and re-embeddings have completed that nobody waits for; returns how much was done."""
+    here = duty.current()
+    return _quietly(here.ledger.collections.settle)
 
 
 @shared_task(name="control.adopt")  # type: ignore[untyped-decorator]
@@ -60,6 +68,7 @@ def timetable() -> dict[str, dict[str, Any]]:
         "control.reconcile": RECONCILE_S,
         "control.adopt": ADOPT_S,
         "control.schedules": SCHEDULES_S,
+        "control.collections": COLLECTIONS_S,
     }
     return {
         name: {"task": name, "schedule": seconds, "options": {"queue": CONTROL, "expires": seconds}}

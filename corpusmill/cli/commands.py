@@ -29,6 +29,17 @@ COMMANDS = {
     for command in (
         Command("complete", "corpusmill.cli.work", _WORK, "Run a prompt over every chunk of a corpus"),
         Command("embed", "corpusmill.cli.work", _WORK, "Embed every chunk of a corpus"),
+        Command(
+            "sync", "corpusmill.cli.collecting", _WORK, "Bring a collection of vectors to the state of its sources"
+        ),
+        Command("reembed", "corpusmill.cli.collecting", _WORK, "Embed a collection anew by another model, then switch"),
+        Command(
+            "collection",
+            "corpusmill.cli.collection",
+            _WORK,
+            "List collections, their versions and sets; activate a set, or go back",
+            members=("list", "show", "sets", "history", "activate", "rollback"),
+        ),
         Command("run", "corpusmill.cli.work", _WORK, "Run an OpenAI Batch request file live, at full price"),
         Command(
             "plan",

@@ -60,14 +60,21 @@ def follow(job: Job, *, detach: bool = False, export_to: Path | None = None, for
         out.note(note)
     if detach:
         return _left_alone(job)
+    if not watched(job):
+        return interrupted(job)
+    _export(job, export_to, force=force)
+    return conclude(job)
+
+
+def watched(job: Job) -> bool:
+    """Show how the job goes until it does not go on by itself; False when somebody presses Ctrl-C."""
     try:
         _watch(job)
         if not job.wait_for_calls():
             out.note("some calls are still under way; what they bring is saved when it comes")
     except KeyboardInterrupt:
-        return _interrupted(job)
-    _export(job, export_to, force=force)
-    return conclude(job)
+        return False
+    return True
 
 
 def conclude(job: Job) -> int:
@@ -116,7 +123,8 @@ def _left_alone(job: Job) -> int:
     return 0
 
 
-def _interrupted(job: Job) -> int:
+def interrupted(job: Job) -> int:
+    """Leave the job, and say how to come back to it; gives the exit code."""
     job.leave()
     summary = _settled(job)
     done = f"{summary.succeeded + summary.failed:,} of {summary.items:,} items done"

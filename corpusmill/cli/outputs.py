@@ -1,31 +1,46 @@
-"""`export` and `failures`: what a job has to show so far."""
+"""`export` and `failures`: what a job, or a collection, has to show so far."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from corpusmill.cli.jobs import JobRef
 from corpusmill.cli.options import ErrorsFile, FailureClasses
 from corpusmill.cli.output import out
 
 if TYPE_CHECKING:
-    from corpusmill.mill import Failure
+    from corpusmill.collections import Chosen
+    from corpusmill.mill import Failure, Mill
+
+JobOrCollection = Annotated[
+    str, typer.Argument(metavar="JOB|COLLECTION[@SET]", help="As for `show`; or a collection, or one of its sets.")
+]
 
 
 def export(
-    job: JobRef,
+    job: JobOrCollection,
     file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where results go; the ending says the format.")],
     errors: ErrorsFile = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output file that this job did not write.")] = False,
 ) -> None:
-    """Write a job's results so far to a file, in the order of the source; works while the job runs."""
+    """Write results so far to a file, in the order of the source; works while the job runs.
+
+    Of a collection it writes the active set, or the one named by @SET, at its last complete version, rows and index as
+    `embed` writes them; also while a sync is under way.
+    """
     from corpusmill.cli.following import opened
+    from corpusmill.collections import choose
 
     with opened() as mill:
+        chosen = choose(mill.place.ledger, job)
+        if chosen is not None:
+            _export_collection(mill, chosen, file, force=force)
+            return
         found = mill.job(job)
         paths = found.export(file, errors_out=errors, force=force)
         summary = found.summary()
@@ -33,12 +48,32 @@ def export(
     out.result({"job": found.id, "items": summary.succeeded, "out": [str(path) for path in paths]})
 
 
-def failures(job: JobRef, class_: FailureClasses = None) -> None:
-    """List a job's failed items and why they failed: place, id, class, attempts and the last error, redacted."""
+def _export_collection(mill: Mill, chosen: Chosen, file: Path, *, force: bool) -> None:
+    from corpusmill.collections import export
+
+    written = export(mill.place, chosen, file, force=force)
+    files = [str(path) for path in written.paths]
+    out.summary(
+        f"{written.succeeded:,} vectors of {chosen.name}, version {chosen.version}, written to {', '.join(files)}"
+    )
+    facts = {"collection": chosen.collection.name, "set": chosen.set.name, "version": chosen.version}
+    out.result({**facts, "items": written.succeeded, "out": files})
+
+
+def failures(job: JobOrCollection, class_: FailureClasses = None) -> None:
+    """List a job's failed items and why they failed: place, id, class, attempts and the last error, redacted.
+
+    Of a collection: the chunks of its active set, or of @SET, that have no vector.
+    """
     from corpusmill.cli.following import opened
     from corpusmill.cli.report import by_class
+    from corpusmill.collections import choose
 
     with opened() as mill:
+        chosen = choose(mill.place.ledger, job)
+        if chosen is not None:
+            _failures_of_collection(mill, chosen, class_ or ())
+            return
         found = mill.job(job)
         summary = found.summary()
         listed = []
@@ -61,6 +96,26 @@ def failures(job: JobRef, class_: FailureClasses = None) -> None:
     out.result(
         {"job": found.id, "failed": summary.failed, "by_class": dict(summary.failed_by_class), "failures": listed}
     )
+
+
+def _failures_of_collection(mill: Mill, chosen: Chosen, classes: Sequence[str]) -> None:
+    from corpusmill.cli.report import by_class
+
+    listed = []
+    for row in chosen.failures(mill.place.ledger):
+        if classes and row.error_class not in classes:
+            continue
+        out.line(f"{row.source}:{row.line or ''} chunk {row.chunk}  {row.id}  {row.error_class}: {row.error}")
+        facts = {"id": row.id, "source": row.source, "chunk": row.chunk, "line": row.line}
+        listed.append({**facts, "error_class": row.error_class, "error": row.error})
+    counted = Counter(str(each["error_class"]) for each in listed)
+    if listed:
+        out.summary(f"{len(listed):,} failed: {by_class(counted)}")
+        out.summary("try them again: the `sync` or `reembed` that left them, with --retry-failed")
+    else:
+        out.summary("no chunk failed")
+    facts = {"collection": chosen.collection.name, "set": chosen.set.name, "failed": len(listed)}
+    out.result({**facts, "by_class": dict(counted), "failures": listed})
 
 
 def _tries(failure: Failure) -> str:

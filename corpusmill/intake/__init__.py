@@ -2,6 +2,7 @@
 
 from corpusmill.intake.batch_file import first_request, requests, scan_requests, validate_requests
 from corpusmill.intake.chunker import CHUNKER_VERSION
+from corpusmill.intake.cutting import Document, digest_of, documents, line_of, name_of
 from corpusmill.intake.pool import pieces
 from corpusmill.intake.scanning import digests_key, scan
 from corpusmill.intake.shapes import (
@@ -24,6 +25,7 @@ __all__ = [
     "EMBEDDING_LIMIT_TOKENS",
     "BadLine",
     "Chunking",
+    "Document",
     "Findings",
     "LeftOut",
     "Piece",
@@ -32,8 +34,12 @@ __all__ = [
     "RequestLine",
     "Scan",
     "SourceFile",
+    "digest_of",
     "digests_key",
+    "documents",
     "first_request",
+    "line_of",
+    "name_of",
     "pieces",
     "requests",
     "scan",

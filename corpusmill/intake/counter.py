@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Generic, TypeVar, cast
 
-from corpusmill.errors import CorpusmillError, SourceError
+from corpusmill.errors import CorpusmillError, SourceChanged, SourceError
 
 B = TypeVar("B")
 F = TypeVar("F")
@@ -37,6 +37,17 @@ class _Failed:
     path: str
     line: int | None
     next_step: str
+    changed: bool
+
+    @classmethod
+    def of(cls, error: SourceError) -> _Failed:
+        """The error as it travels."""
+        return cls(error.what, error.path, error.line, error.next_step, isinstance(error, SourceChanged))
+
+    def error(self) -> SourceError:
+        """The error again."""
+        kind = SourceChanged if self.changed else SourceError
+        return kind(self.what, path=self.path, line=self.line, next_step=self.next_step)
 
 
 class Counter(Generic[B, F]):
@@ -71,7 +82,7 @@ class Counter(Generic[B, F]):
         """What was made of the batch, in order. Raises the SourceError that ended it, if one did."""
         while frame := self._read():
             if isinstance(frame, _Failed):
-                raise SourceError(frame.what, path=frame.path, line=frame.line, next_step=frame.next_step)
+                raise frame.error()
             yield frame
 
     def _write(self, value: Any) -> None:
@@ -117,6 +128,6 @@ def _answer(frames: Iterator[Any], sink: BinaryIO) -> None:
                 sink.writelines(waiting)
                 waiting, held = [], 0
     except SourceError as error:
-        waiting.append(pickle.dumps(_Failed(error.what, error.path, error.line, error.next_step)))
+        waiting.append(pickle.dumps(_Failed.of(error)))
     sink.writelines([*waiting, pickle.dumps(())])
     sink.flush()

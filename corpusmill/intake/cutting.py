@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import orjson
 
 from corpusmill.intake.chunker import Span, spans
 from corpusmill.intake.clean import decoded
@@ -54,6 +57,24 @@ def documents(scan: Scan, reading: Reading, findings: Findings | None = None) ->
                     yield RecordOf(file.source, id_of(file, record), record)
         elif not left_out:
             yield file
+
+
+def name_of(document: Document) -> tuple[str, str]:
+    """The `source` and `id` that the pieces of a document carry."""
+    return (document.source, document.source if isinstance(document, SourceFile) else document.id)
+
+
+def digest_of(document: Document) -> bytes:
+    """The digest of all that a document's pieces are made of: a file's bytes, or a record's text and metadata."""
+    if isinstance(document, SourceFile):
+        return document.digest
+    record = document.record
+    return hashlib.sha256(orjson.dumps([record.text, record.metadata], option=orjson.OPT_NON_STR_KEYS)).digest()
+
+
+def line_of(document: Document) -> int:
+    """The line at which a record starts; 0 for a file of text."""
+    return 0 if isinstance(document, SourceFile) else document.record.line
 
 
 def pieces_of(document: Document, chunking: Chunking, encoding: Encoding) -> Iterator[Piece]:

@@ -65,5 +65,6 @@ def _read(path: Path, form: Format, compression: Compression | None) -> Looked:
             block = stream.read(_BLOCK)
         finder.feed(b"", final=True)
     # The name comes later, when all files are known.
-    file = SourceFile(path, "", form, compression, stat.st_size, stat.st_mtime_ns, digest.digest())
+    size, mtime_ns, ctime_ns = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    file = SourceFile(path, "", form, compression, size, mtime_ns, digest.digest(), ctime_ns)
     return Looked(file, bad_text=finder.found)

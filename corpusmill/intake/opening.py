@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import zstandard
 
-from corpusmill.errors import SourceError
+from corpusmill.errors import SourceChanged, SourceError
 from corpusmill.intake.shapes import BadLine, Compression, SourceFile
 
 LONGEST_LINE = 64 << 20
@@ -37,6 +37,10 @@ def opened(file: SourceFile) -> Iterator[BinaryIO]:
             f"the compressed file is damaged or incomplete: {error}",
             path=str(file.path),
             next_step="fetch or write the file again",
+        ) from error
+    except FileNotFoundError as error:
+        raise SourceChanged(
+            "the file went while it was being read", path=str(file.path), next_step="run the command again"
         ) from error
     except OSError as error:
         raise unreadable(file.path, error) from error
@@ -109,7 +113,7 @@ def skip_line(stream: BinaryIO) -> None:
 def _check_unchanged(file: SourceFile) -> None:
     now = file.path.stat()
     if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise SourceError(
+        raise SourceChanged(
             "the file changed while it was being read",
             path=str(file.path),
             next_step="run the command again when nothing writes to it",

@@ -44,6 +44,8 @@ def pieces(
     encoding: Encoding,
     findings: Findings | None = None,
     after: Place | None = None,
+    *,
+    only: Callable[[Document], bool] | None = None,
 ) -> Iterator[Piece]:
     """The pieces of the sources in order, made as they are asked for.
 
@@ -54,6 +56,7 @@ def pieces(
         encoding: the model's; see `corpusmill.tokens.encoding_for`.
         findings: what `validate` gave; without it, and with `skip_invalid`, the sources are validated anew.
         after: the piece behind which to begin: documents before its own are neither cut nor counted.
+        only: which documents to cut; None for all.
 
     Raises:
         SourceError: a file changed or vanished since the scan, or is not valid and was never validated.
@@ -61,6 +64,7 @@ def pieces(
     found = documents(scan, reading, findings)
     if after is not None:
         found = dropwhile(lambda document: place_of(document) != (after.source, after.line), found)
+    found = filter(only, found) if only else found
     cutting = _Cutting(chunking, encoding.name)
     for frame in in_turn(cutting, _batches(found), size=scan.size):
         for values in frame:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +22,20 @@ from corpusmill.intake.spool import Spool, is_stream
 
 _NAMES = 5
 
+Known = Callable[[Path], SourceFile | None]
+"""What an earlier look found a file to be, for one that need not be read again."""
+
+
+def _unknown(path: Path) -> None:
+    """Every file has to be read."""
+
 
 @dataclass(slots=True)
 class _Finding:
     """What is known so far."""
 
+    known: Known = _unknown
+    empty_ok: bool = False
     files: list[SourceFile] = field(default_factory=list)
     names: list[Named] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
@@ -42,10 +51,16 @@ class _Finding:
             names.append(name)
 
 
-def scan(given: Sequence[str | Path], reading: Reading) -> Scan:
+def scan(given: Sequence[str | Path], reading: Reading, *, known: Known = _unknown, empty_ok: bool = False) -> Scan:
     """Look at every file of the sources: folders, files, or `-` for JSONL on standard input.
 
-    All of every file is read once, for its digest and to see whether its text is sound.
+    All of every file is read once, for its digest and to see whether its text is sound; but for a file that is `known`.
+
+    Args:
+        given: the sources.
+        reading: how they are read.
+        known: what an earlier look, with the same `reading`, found a file to be.
+        empty_ok: whether a folder may hold nothing to read.
 
     Raises:
         SourceError: a source is missing, cannot be read, holds nothing to read, or needs a converter first.
@@ -55,7 +70,7 @@ def scan(given: Sequence[str | Path], reading: Reading) -> Scan:
         undo.callback(spool.remove)
         paths = [spool.take(source) if is_stream(source) else _absolute(source) for source in given]
         # What is named twice is read once.
-        found = _scan(list(dict.fromkeys(paths)), reading)
+        found = _scan(list(dict.fromkeys(paths)), reading, _Finding(known, empty_ok))
         undo.pop_all()
     # A spooled stream lives as long as what was found of it.
     weakref.finalize(found, spool.remove)
@@ -71,8 +86,7 @@ def digests_key(found: Scan) -> bytes:
     return key.digest()
 
 
-def _scan(paths: Sequence[Path], reading: Reading) -> Scan:
-    finding = _Finding()
+def _scan(paths: Sequence[Path], reading: Reading, finding: _Finding) -> Scan:
     lengths = iter(labels([path for path in paths if path.is_dir()]))
     for number, path in enumerate(paths):
         if path.is_dir():
@@ -88,15 +102,16 @@ def _look_into(folder: Path, number: int, label: int, reading: Reading, finding:
         if entry.reason is not None:
             finding.leave_out(entry.reason, entry.relative)
             continue
-        looked = look(entry.path, as_text=entry.wanted)
-        reason = looked.reason or _why_not_records(looked.file, reading)
+        seen = finding.known(entry.path)
+        looked = Looked(seen) if seen else look(entry.path, as_text=entry.wanted)
+        reason = None if seen else looked.reason or _why_not_records(looked.file, reading)
         if reason is None:
             readable = True
             _keep(looked, number, label + entry.relative.count("/") + 1, entry.relative, reading, finding)
         else:
             finding.leave_out(reason, entry.relative)
             finding.advice += [looked.advice] if looked.advice and looked.advice not in finding.advice else []
-    if not readable:
+    if not readable and not finding.empty_ok:
         raise _nothing_in(folder, reading, finding)
 
 
@@ -105,7 +120,8 @@ def _look_at(path: Path, number: int, reading: Reading, finding: _Finding) -> No
         path.stat()
     except OSError as error:
         raise unreadable(path, error) from error
-    looked = look(path, as_text=True)
+    seen = finding.known(path)
+    looked = Looked(seen) if seen else look(path, as_text=True)
     if looked.file is None:
         what = looked.advice or f"the file is {looked.reason}"
         fix = "" if looked.advice else "name a file of UTF-8 text, or .jsonl, .csv or .parquet"
@@ -128,8 +144,13 @@ def _keep(looked: Looked, number: int, parts: int, name: str, reading: Reading, 
             finding.leave_out("bad text", f"{name} ({looked.bad_text})")
             return
         finding.mended.append(f"{name}: {looked.bad_text}")
-    finding.files.append(looked.file)
+    finding.files.append(replace(looked.file, place=_place(number, name)))
     finding.names.append(Named(path, parts))
+
+
+def _place(number: int, name: str) -> bytes:
+    """Bytes in the order in which files are read: of names by code points, also of those that are no UTF-8."""
+    return number.to_bytes(4, "big") + name.encode("utf-8", "surrogatepass")
 
 
 def _why_not_records(file: SourceFile | None, reading: Reading) -> str | None:

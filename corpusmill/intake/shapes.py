@@ -75,7 +75,10 @@ class Chunking:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file to read. `source` is its name in results; `digest` the sha256 of its bytes as they lie on disk."""
+    """One file to read. `source` is its name in results; `digest` the sha256 of its bytes as they lie on disk.
+
+    `place` orders it among all files of the sources: the number of the source that holds it, and its path below that.
+    """
 
     path: Path
     source: str
@@ -84,6 +87,8 @@ class SourceFile:
     size: int
     mtime_ns: int
     digest: bytes
+    ctime_ns: int = 0
+    place: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

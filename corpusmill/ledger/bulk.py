@@ -122,7 +122,8 @@ def append_rows(conn: Connection, model: type[DeclarativeBase], names: tuple[str
     assert driver is not None  # noqa: S101 - the connection is open
     # Binary: a body need not become hexadecimal digits and bytes again, which takes half of what the server does.
     with driver.cursor() as cursor, cursor.copy(f"COPY {_into(table, names)} FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types([table.c[name].type.compile(conn.dialect).lower() for name in names])
+        # Without a length: the driver knows `varchar`, not `varchar(16)`.
+        copy.set_types([table.c[name].type.compile(conn.dialect).lower().partition("(")[0] for name in names])
         for row in rows:
             copy.write_row(row)
 

@@ -32,7 +32,9 @@ def submit(conn: Connection, new: NewJob) -> tuple[JobView, bool]:
     if known is not None:
         return known, False
     made_at = read_clock(conn).wall_s
-    collection = conn.execute(insert(Collection).values(created_at=made_at).returning(Collection.id)).scalar_one()
+    collection = new.collection_id
+    if collection is None:
+        collection = conn.execute(insert(Collection).values(created_at=made_at).returning(Collection.id)).scalar_one()
     while True:
         statement = upsert(conn, Job).values(_row(new, collection, made_at)).on_conflict_do_nothing()
         made = conn.execute(statement.returning(table_of(Job).c.id)).scalar_one_or_none()
@@ -40,6 +42,8 @@ def submit(conn: Connection, new: NewJob) -> tuple[JobView, bool]:
             return by_id(conn, made), True
         known = by_key(conn, new.key)
         if known is not None:  # another process was quicker
+            if new.collection_id is not None:
+                return known, False
             conn.execute(delete(Collection).where(Collection.id == collection))
             return known, False
 

@@ -27,6 +27,7 @@ from corpusmill.ledger import (
     usage,
     workers,
 )
+from corpusmill.ledger.collection_ledger import CollectionLedger
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.records import (
     Audit,
@@ -110,6 +111,11 @@ class Ledger:
     def schedules(self) -> Schedules:
         """The schedules, and the runs that came of them."""
         return Schedules(self._db)
+
+    @cached_property
+    def collections(self) -> CollectionLedger:
+        """The named collections."""
+        return CollectionLedger(self._db)
 
     def first_use(self, scope: str) -> bool:
         """Whether nobody has ever drawn from this scope of the limiter; whoever asks is taken to draw from it now."""

@@ -60,7 +60,7 @@ def load(conn: Connection, job_id: int, items: Sequence[NewItem], *, after: int)
     documents = append_items(conn, cast("Place", job), items)
     failures = _failures(job, items, read_clock(conn).wall_s)
     append_rows(conn, Result, _FAILURE, failures)
-    _grow_shards(conn, job, len(items), failures)
+    grow_shards(conn, job, len(items), failures)
     total = int(job.items) + len(items)
     counted = {
         "items": total,
@@ -125,7 +125,7 @@ def _failures(job: Row[Any], items: Sequence[NewItem], at: float) -> list[_Row]:
     ]
 
 
-def _grow_shards(conn: Connection, job: Row[Any], count: int, failures: Sequence[_Row]) -> None:
+def grow_shards(conn: Connection, job: Row[Any], count: int, failures: Sequence[_Row] = ()) -> None:
     """Shards for the new items; those that come first may still go into the shard that is there."""
     sizes = Counter(number // job.shard_size for number in range(job.items, job.items + count))
     failed = Counter(item_no // job.shard_size for _, item_no, *_ in failures)

@@ -398,6 +398,7 @@ class EmbeddingSet(Base):
     keep_until: Mapped[float | None]
     created_at: Mapped[float]
     activated_at: Mapped[float | None]
+    keep_s: Mapped[float | None]
 
 
 class SetVector(Base):

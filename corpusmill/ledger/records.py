@@ -40,6 +40,7 @@ class NewJob:
 
     `max_share`: the part of the limit, over 0 to 1, that it uses at most. `budget_tokens`: it is paused once these are
     used.
+    `collection_id`: the named collection that its items are chunks of; None: a nameless one of its own.
     """
 
     key: bytes
@@ -60,6 +61,7 @@ class NewJob:
     flex: Flex | None = None
     max_share: float | None = None
     budget_tokens: int | None = None
+    collection_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,11 @@ class Mill:
         return self._place
 
     @property
+    def listener(self) -> Listener:
+        """Who is told on the way."""
+        return self._listener
+
+    @property
     def settings(self) -> Settings:
         """The settings in effect."""
         return self._place.settings

@@ -48,6 +48,12 @@ def submit(place: Place, ask: Ask, listener: Listener) -> Submitted:
         Unavailable: the database, the broker or the supervisor cannot be reached.
     """
     names.check(ask.terms.name)
+    if ask.terms.name is not None and (taken := place.ledger.collections.named(ask.terms.name)) is not None:
+        raise UsageError(
+            f"{ask.terms.name} is the name of a collection already",
+            where=f"collection {taken.id}",
+            next_step="choose another --name",
+        )
     with spooled(ask) as readable:
         return _Submission(place, readable, listener).run()
 

@@ -300,7 +300,7 @@ def test_a_file_that_changes_after_the_scan_is_refused(tree: Tree) -> None:
     with pytest.raises(SourceError, match="changed"):
         cut(found)
     (folder / "a.md").unlink()
-    with pytest.raises(SourceError, match="cannot be read"):
+    with pytest.raises(SourceError, match="went while"):
         cut(found)
 
 

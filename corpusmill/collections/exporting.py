@@ -1,0 +1,80 @@
+"""Reading a collection back: one set at its last complete version, written as `embed` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from corpusmill import export as exports
+from corpusmill.collections import names
+from corpusmill.collections.switching import set_named
+from corpusmill.errors import UsageError
+from corpusmill.ledger import Ledger
+from corpusmill.ledger.collection_records import CollectionView, SetView, VectorRow
+from corpusmill.mill import outputs
+from corpusmill.mill.place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A set at the version at which it is read: what a reader keeps to, whatever happens meanwhile."""
+
+    collection: CollectionView
+    set: SetView
+    version: int
+
+    @property
+    def name(self) -> str:
+        """As it is written: COLLECTION@SET."""
+        return f"{self.collection.name}@{self.set.name}"
+
+    def rows(self, ledger: Ledger) -> Iterator[VectorRow]:
+        """The chunks with their vectors, in the order of the sources."""
+        return ledger.collections.rows(self.set, self.version)
+
+    def failures(self, ledger: Ledger) -> Iterator[VectorRow]:
+        """The chunks without one, each with the reason."""
+        return ledger.collections.rows(self.set, self.version, failed=True)
+
+
+def choose(ledger: Ledger, ref: str) -> Chosen | None:
+    """The set that `COLLECTION` or `COLLECTION@SET` means; None when there is no such collection.
+
+    Raises:
+        UsageError: the collection has no such set or no complete version, or a job goes by its name as well.
+    """
+    name, set_name = names.parted(ref)
+    collection = ledger.collections.named(name)
+    if collection is None:
+        if set_name is not None:
+            ledger.collections.find(name)
+        return None
+    if set_name is None:
+        names.refuse_shared(ledger, name)
+    set_ = collection.active if set_name is None else set_named(collection, set_name)
+    if set_.version is None:
+        raise UsageError(
+            f"{name}@{set_.name} has no complete version yet",
+            next_step=f"corpusmill collection show {name}",
+        )
+    return Chosen(collection, set_, set_.version)
+
+
+def export(place: Place, chosen: Chosen, out: Path, *, force: bool = False) -> exports.Written:
+    """Write the vectors of a set to `out`; a file that was written of this collection is replaced.
+
+    Raises:
+        OutputExists: a file is there that was not; `force` replaces it.
+        UsageError: it cannot be written there.
+    """
+    ledger, number = place.ledger, chosen.collection.id
+    path = outputs.absolute(out) or out
+    targets = exports.targets("embedding", path)
+    outputs.refuse(targets, lambda name: ledger.collections.output_digest(number, name), force=force)
+    return exports.write(
+        exports.Job(chosen.name, "embedding", chosen.set.spec.dimensions),
+        path,
+        succeeded=chosen.rows(ledger),
+        ready=lambda place, digest: ledger.collections.remember_output(number, str(place), digest),
+    )

@@ -1,0 +1,176 @@
+"""The plain data of collections, as `corpusmill.ledger.records` has that of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from corpusmill.spec import JobSpec
+
+SetState = Literal["building", "ready", "active", "kept", "dropped"]
+VersionState = Literal["reading", "building", "complete", "failed"]
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetView:
+    """The vectors of a collection by one model; readers see them at `version`, None while it was never complete.
+
+    `keep_s`: it is activated when it is complete, and the former one kept so long; None: somebody activates it.
+    """
+
+    id: int
+    collection_id: int
+    name: str
+    provider: str
+    spec: JobSpec
+    state: SetState
+    version: int | None
+    job_id: int | None
+    target: int | None
+    keep_until: float | None
+    keep_s: float | None
+    created_at: float
+    activated_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One sync of a collection. `seen_s_ago`: when the process that reads its sources was last heard of."""
+
+    collection_id: int
+    version_no: int
+    set_id: int
+    state: VersionState
+    sources: bytes
+    first_file: int
+    first_document: int
+    first_chunk: int
+    job_id: int | None
+    counts: Mapping[str, Any]
+    started_at: float
+    finished_at: float | None
+    seen_s_ago: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionView:
+    """A named collection: its last complete version (0: none yet), its sets, and the sync under way."""
+
+    id: int
+    name: str
+    shape: Mapping[str, Any]
+    version: int
+    next_version: int
+    created_at: float
+    active: SetView
+    sets: Sequence[SetView]
+    under_way: VersionView | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file that the collection was read from. Without times it has to be read again to be known."""
+
+    file_no: int
+    source: str
+    path: str
+    place: bytes
+    format: str
+    digest: bytes
+    size: int
+    mtime_ns: int | None
+    ctime_ns: int | None
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDocument:
+    """A document that the collection holds now."""
+
+    document_no: int
+    source: str
+    id: str
+    place: bytes
+    digest: bytes
+    first_chunk: int
+    chunks: int
+
+
+@dataclass(slots=True)
+class Writing:
+    """Rows of a version that is being read, for one transaction; as tuples, in the order of the columns named here.
+
+    `files`: file_no, source, path, place, format, digest, size, mtime_ns, ctime_ns, documents.
+    `documents`: document_no, source, id, line, metadata, place, digest, first_chunk, chunks.
+    `copies`: the number of a document whose metadata is that of an older one, and of that one.
+    `chunks`: chunk_no, document_no, chunk, start, end, text, tokens, problem.
+    `restamped`: path, size, mtime_ns, ctime_ns and file_no of files that are what they were.
+    """
+
+    files: list[Row] = field(default_factory=list)
+    documents: list[Row] = field(default_factory=list)
+    copies: dict[int, int] = field(default_factory=dict)
+    chunks: list[Row] = field(default_factory=list)
+    ended_files: list[int] = field(default_factory=list)
+    ended_documents: list[int] = field(default_factory=list)
+    restamped: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LackingChunk:
+    """A chunk without a vector in some set."""
+
+    chunk_no: int
+    text: str
+    tokens: int | None
+    problem: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVector:
+    """What a set is to hold of a chunk: the answer under `key`, or, with `problem`, none."""
+
+    chunk_no: int
+    key: bytes | None
+    tokens: int
+    problem: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """How much of a collection's version a set has: chunks with a vector, chunks that failed, chunks in all."""
+
+    chunks: int
+    vectors: int
+    failed: int
+
+    @property
+    def lacking(self) -> int:
+        """Chunks that are not embedded yet."""
+        return self.chunks - self.vectors - self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """A chunk of a collection with its vector (little-endian float32), as exports need it; or why it has none."""
+
+    item_no: int
+    id: str
+    source: str
+    chunk: int
+    start: int
+    end: int
+    line: int | None
+    metadata: Mapping[str, Any] | None
+    body: bytes | None
+    model: str | None
+    prompt_tokens: int | None
+    error_class: str | None
+    error: str | None
+    chunk_no: int
+    cached: bool = False
+    finish_reason: str | None = None
+    completion_tokens: int | None = 0
+    request_id: str | None = None

@@ -1,0 +1,72 @@
+"""The documents of a collection at one version, page by page, and the stretches of chunks that are theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, or_, select
+
+from corpusmill.ledger.database import Database
+from corpusmill.ledger.models import Document
+
+PAGE = 1_000
+# Chunks read by one statement: a few MB of texts.
+MOST = 1_000
+Stretch = tuple[int, int]
+
+
+def there(version: int) -> tuple[ColumnElement[bool], ...]:
+    """Condition on a document that it is there at `version`."""
+    return Document.from_version <= version, or_(Document.until_version.is_(None), Document.until_version > version)
+
+
+def by_number(conn: Connection, collection_id: int, version: int, after: int) -> list[Row[Any]]:
+    """The next documents behind number `after`: number, first chunk, chunks."""
+    columns = (Document.document_no, Document.first_chunk, Document.chunks)
+    wanted = (Document.collection_id == collection_id, Document.document_no > after, *there(version))
+    return list(conn.execute(select(*columns).where(*wanted).order_by(Document.document_no).limit(PAGE)))
+
+
+def by_place(conn: Connection, collection_id: int, version: int, after: bytes) -> list[Row[Any]]:
+    """The next documents behind the place `after`, in the order of the sources."""
+    columns = (
+        Document.place,
+        Document.source,
+        Document.record_id,
+        Document.line,
+        Document.extra,
+        Document.first_chunk,
+        Document.chunks,
+    )
+    wanted = (Document.collection_id == collection_id, Document.place > after, *there(version))
+    return list(conn.execute(select(*columns).where(*wanted).order_by(Document.place).limit(PAGE)))
+
+
+def of_version(database: Database, collection_id: int, version: int, first_document: int = 0) -> Iterator[Stretch]:
+    """The chunks of all documents at `version`, from `first_document` on; stretches of at most `MOST`.
+
+    Documents of one content share chunks, which then come more than once.
+    """
+    after = first_document - 1
+    while page := database.read(by_number, collection_id, version, after):
+        yield from stretches((row.first_chunk, row.chunks) for row in page)
+        after = page[-1].document_no
+
+
+def stretches(documents: Iterable[tuple[int, int]]) -> Iterator[Stretch]:
+    """`(first chunk, chunks)` of documents in order, as `(first, last)`: neighbours together, long ones cut."""
+    first, end = 0, 0
+    for begin, count in documents:
+        if not count:
+            continue
+        if begin != end:
+            yield from _cut(first, end)
+            first = begin
+        end = begin + count
+    yield from _cut(first, end)
+
+
+def _cut(first: int, end: int) -> Iterator[Stretch]:
+    for begin in range(first, end, MOST):
+        yield begin, min(begin + MOST, end) - 1

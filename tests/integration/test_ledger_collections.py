@@ -1,0 +1,229 @@
+"""Collections in the ledger: versions nobody sees before they are complete, and sets that never mix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from corpusmill.errors import UsageError
+from corpusmill.ledger import Ledger
+from corpusmill.ledger.collection_records import CollectionView, NewVector, SetView, VersionView, Writing
+from corpusmill.ledger.records import Answer, Batch, ItemResult, NewJob
+from corpusmill.spec import EMBEDDINGS_PATH, JobSpec
+from tests.fixtures import jobs
+
+SHAPE = {"encoding": "o200k_base"}
+KEEP_S = 3_600.0
+
+
+def spec(model: str = "model-a") -> JobSpec:
+    return JobSpec("embedding", EMBEDDINGS_PATH, model, jobs.ENDPOINT, dimensions=2)
+
+
+def made(ledger: Ledger) -> CollectionView:
+    return ledger.collections.make("docs", SHAPE, "model-a-2", "example", spec())
+
+
+def begun(ledger: Ledger, owner: str = "me") -> VersionView:
+    collection = made(ledger)
+    version = ledger.collections.begin(collection.id, collection.next_version, owner, b"sources")
+    assert version is not None
+    return version
+
+
+def add(ledger: Ledger, version: VersionView, name: str, texts: list[str], *, ended: list[int] | None = None) -> None:
+    """One document of these chunks, behind those that the version has."""
+    number, first = version.first_document, version.first_chunk
+    place = bytes(4) + name.encode()
+    rows = Writing(
+        files=[(number, name, f"/{name}", place, "text", jobs.key(name), 1, 1, 1, 1)],
+        documents=[
+            (number, name, name, None, {"of": name}, place + bytes(9), jobs.key(name), first, len(texts))
+        ],
+        chunks=[
+            (first + at, number, at, 0, len(text), text, 3, None) for at, text in enumerate(texts)
+        ],
+        ended_documents=ended or [],
+    )  # fmt: skip
+    ledger.collections.write(version, "me", rows)
+
+
+def filled(ledger: Ledger, set_: SetView, version_no: int) -> list[str]:
+    """Let the set know all of a version, and answer what had no answer; the texts that were asked for."""
+    chunks = [chunk for some in ledger.collections.lacking(set_, version_no) for chunk in some]
+    rows = [NewVector(chunk.chunk_no, set_.spec.content_key(chunk.text, ""), 3) for chunk in chunks]
+    new = NewJob(
+        key=jobs.job_key(), spec=set_.spec, provider="example", key_fingerprint=jobs.FINGERPRINT, shard_size=2_000,
+        collection_id=set_.collection_id,
+    )  # fmt: skip
+    _, job = ledger.collections.fill(set_.id, rows, new)
+    if job is None:
+        return []
+    view = ledger.collections.view(set_.collection_id)
+    if set_.state == "building":
+        ledger.collections.set_job_of_set(set_.id, job.id)
+    elif view.under_way is not None:
+        ledger.collections.set_job_of_version(view.under_way, job.id)
+    ledger.commit_job(job.id)
+    shard = jobs.claim(ledger, job, 0)
+    answers = [Answer(item.key, bytes(8), set_.spec.model, None, None, 3, 0) for item in shard.items]
+    results = [ItemResult(shard.ref, item.item_no, item.key) for item in shard.items]
+    jobs.commit(ledger, Batch({shard.ref: shard.fence}, answers, results, closing=[shard.ref]))
+    assert ledger.audit(job.id).adds_up
+    return [item.text or "" for item in shard.items]
+
+
+def completed(ledger: Ledger, version: VersionView) -> list[str]:
+    """Read whole, embed, complete; the texts that were asked for."""
+    ledger.collections.read_whole(version, "me", {"added": 1, "shape": SHAPE})
+    asked = filled(ledger, ledger.collections.set(version.set_id), version.version_no)
+    assert ledger.collections.complete(version.collection_id, version.version_no)
+    return asked
+
+
+def seen(ledger: Ledger) -> list[tuple[str, int, str | None]]:
+    """What a reader sees: source, chunk and model of each row."""
+    found = ledger.collections.find("docs")
+    rows = ledger.collections.rows(found.active, found.active.version or 0)
+    return [(row.source, row.chunk, row.model) for row in rows]
+
+
+def test_nothing_of_a_version_is_seen_before_it_is_complete(ledger: Ledger) -> None:
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one", "two"])
+    ledger.collections.read_whole(version, "me", {"shape": SHAPE})
+    assert seen(ledger) == []
+    assert filled(ledger, ledger.collections.set(version.set_id), 1) == ["one", "two"]
+    assert seen(ledger) == []
+
+    assert ledger.collections.settle() == 1
+
+    assert seen(ledger) == [("a.md", 0, "model-a"), ("a.md", 1, "model-a")]
+    counts = ledger.collections.history(version.collection_id)[0].counts
+    assert (counts["embedded"], counts["reused"], counts["failed"]) == (2, 0, 0)
+
+
+def test_a_later_version_asks_only_for_texts_without_an_answer_and_keeps_the_order_of_the_sources(
+    ledger: Ledger,
+) -> None:
+    first = begun(ledger)
+    add(ledger, first, "b.md", ["one", "two"])
+    completed(ledger, first)
+    second = begun(ledger)
+    add(ledger, second, "a.md", ["two", "three"])
+
+    assert completed(ledger, second) == ["three"]
+
+    assert [row[:2] for row in seen(ledger)] == [("a.md", 0), ("a.md", 1), ("b.md", 0), ("b.md", 1)]
+    assert ledger.collections.history(second.collection_id)[0].counts["reused"] == 1
+
+
+def test_an_ended_document_is_gone_for_new_readers_and_stays_for_those_that_began_before(ledger: Ledger) -> None:
+    first = begun(ledger)
+    add(ledger, first, "a.md", ["one"])
+    completed(ledger, first)
+    before = ledger.collections.find("docs")
+    second = begun(ledger)
+    add(ledger, second, "b.md", ["two"], ended=[0])
+    completed(ledger, second)
+
+    assert [row[0] for row in seen(ledger)] == ["b.md"]
+    assert [row.source for row in ledger.collections.rows(before.active, 1)] == ["a.md"]
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_version_taken_back_was_never_there_but_its_answers_are(ledger: Ledger, embedded: bool) -> None:
+    first = begun(ledger)
+    add(ledger, first, "a.md", ["one"])
+    completed(ledger, first)
+    second = begun(ledger)
+    add(ledger, second, "b.md", ["two"], ended=[0])
+    if embedded:
+        ledger.collections.read_whole(second, "me", {"shape": SHAPE})
+        filled(ledger, ledger.collections.set(second.set_id), 2)
+
+    ledger.collections.take_back(ledger.collections.version(second.collection_id, 2))
+
+    assert [row[0] for row in seen(ledger)] == ["a.md"]
+    assert [file.source for file in ledger.collections.files(second.collection_id)] == ["a.md"]
+    third = begun(ledger)
+    add(ledger, third, "c.md", ["two"])
+    assert completed(ledger, third) == ([] if embedded else ["two"])
+    assert [row[0] for row in seen(ledger)] == ["a.md", "c.md"]
+
+
+def test_of_two_that_begin_a_version_one_does_and_whoever_lost_it_writes_nothing_more(ledger: Ledger) -> None:
+    version = begun(ledger)
+    collection = ledger.collections.find("docs")
+    assert ledger.collections.begin(collection.id, 1, "other", b"") is None
+    assert ledger.collections.begin(collection.id, collection.next_version, "other", b"") is None
+    ledger.collections.take_back(version)
+
+    with pytest.raises(UsageError, match="took version 1 over"):
+        ledger.collections.write(version, "me", Writing())
+
+
+def test_a_set_is_built_beside_the_active_one_and_the_switch_is_one_moment(ledger: Ledger) -> None:
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one", "two"])
+    completed(ledger, version)
+    set_ = ledger.collections.begin_set(version.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+    cover = ledger.collections.cover(version.collection_id, set_.id, 1)
+    assert (cover.chunks, cover.vectors, cover.lacking) == (2, 0, 2)
+    assert not ledger.collections.activate(set_, KEEP_S)
+
+    assert filled(ledger, set_, 1) == ["one", "two"]
+    assert {row[2] for row in seen(ledger)} == {"model-a"}
+    ledger.collections.settle()
+    assert {row[2] for row in seen(ledger)} == {"model-b"}
+
+    found = ledger.collections.find("docs")
+    assert {each.name: each.state for each in found.sets} == {"model-a-2": "kept", "model-b-2": "active"}
+    old = next(each for each in found.sets if each.state == "kept")
+    assert ledger.collections.activate(old, KEEP_S, behind=True)
+    assert {row[2] for row in seen(ledger)} == {"model-a"}
+
+
+def test_a_set_that_fell_behind_is_not_activated(ledger: Ledger) -> None:
+    first = begun(ledger)
+    add(ledger, first, "a.md", ["one"])
+    completed(ledger, first)
+    set_ = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+    filled(ledger, set_, 1)
+    second = begun(ledger)
+    add(ledger, second, "b.md", ["two"])
+    completed(ledger, second)
+
+    ledger.collections.settle()
+
+    assert {row[:2] for row in seen(ledger)} == {("a.md", 0), ("b.md", 0)}
+    again = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+    assert (again.id, again.target, again.job_id) == (set_.id, 2, None)
+    assert filled(ledger, again, 2) == ["two"]
+    ledger.collections.settle()
+    assert {row[2] for row in seen(ledger)} == {"model-b"}
+
+
+def test_a_set_kept_long_enough_is_dropped_and_its_name_is_free(ledger: Ledger) -> None:
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one"])
+    completed(ledger, version)
+    set_ = ledger.collections.begin_set(version.collection_id, "model-b-2", "example", spec("model-b"), -1.0)
+    filled(ledger, set_, 1)
+    ledger.collections.settle()
+    while ledger.collections.settle():
+        pass
+    ledger.collections.settle()
+
+    assert [each.name for each in ledger.collections.find("docs").sets] == ["model-b-2"]
+    again = ledger.collections.begin_set(version.collection_id, "model-a-2", "example", spec(), None)
+    assert again.name == "model-a-2"
+
+
+def test_a_collection_that_is_not_there_is_answered_with_those_that_are_near(ledger: Ledger) -> None:
+    made(ledger)
+    with pytest.raises(UsageError, match="near it: docs"):
+        ledger.collections.find("dosc")
+    told: dict[str, Any] = {each.name: each.version for each in ledger.collections.every()}
+    assert told == {"docs": 0}
