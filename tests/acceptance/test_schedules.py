@@ -14,7 +14,7 @@ from corpusmill.ledger.schedule_records import RunState, ScheduleRun
 from tests.fixtures.shell import CANARY_KEY, Shell, shell_in, until
 from tests.fixtures.simulator import StartSimulator
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 EMBED = ("--", "embed", "docs", "--model", "text-embedding-3-small", "--dimensions", "8")
 
 
@@ -66,7 +66,7 @@ def test_a_schedule_fires_when_it_is_due_finds_the_key_and_writes_its_output(
     shell.ok("schedule", "add", "nightly", "--cron", "0 3 * * *", *EMBED, "--out", "vectors.npy", "--force")
     shell.ok("up", "--detach")
     in_sql(shell, "UPDATE schedules SET next_at = ? WHERE name = 'nightly'", time.time() - 1)
-    run = until(lambda: newest(ledger, "nightly", "finished"), 60)
+    run = until(lambda: newest(ledger, "nightly", "finished"))
     job, counts = job_of(ledger, run)
     assert (run.exit_code, counts.succeeded, counts.requests, job.priority) == (0, 2, 1, "low")
     assert len(shell.lines("vectors.jsonl")) == 2
@@ -76,7 +76,7 @@ def test_a_schedule_fires_when_it_is_due_finds_the_key_and_writes_its_output(
     (shell.folder / "docs" / "storm.md").write_text("storm and more\n")
     schedule = ledger.schedules.find("nightly")
     ledger.schedules.run_now(schedule.id, now_s=time.time())
-    again = until(lambda: (found := newest(ledger, "nightly", "finished")) and found.due_at > run.due_at and found, 60)
+    again = until(lambda: (found := newest(ledger, "nightly", "finished")) and found.due_at > run.due_at and found)
     _, counts = job_of(ledger, again)
     assert (again.note, counts.succeeded, counts.cached) == ("asked for by hand", 3, 2)
     assert len(shell.lines("vectors.jsonl")) == 3
@@ -88,7 +88,7 @@ def test_a_day_s_budget_parks_the_run_and_the_next_day_goes_on(
     upstairs: Shell, ledger: Ledger, simulator: StartSimulator
 ) -> None:
     shell = upstairs
-    shell.connect(simulator())
+    shell.connect(simulator(latency_ms=200))
     (shell.folder / "long.jsonl").write_text("".join(f'{{"text": "line {number}"}}\n' for number in range(80)))
     for name, flags in {"usd": ("--daily-usd", "0.0003"), "tokens": ("--daily-tokens", "200")}.items():
         prompt = ("--prompt", f"Say {name}", "--max-completion-tokens", "50", "--chunk-tokens", "100")
@@ -103,11 +103,11 @@ def test_a_day_s_budget_parks_the_run_and_the_next_day_goes_on(
         found = job_of(ledger, run) if run else None
         return found if found and (found[0].state, found[0].reason) == ("paused", "budget") else None
 
-    job, counts = until(lambda: parked("usd"), 60)
+    job, counts = until(lambda: parked("usd"))
     assert counts.usd is not None
     assert 0 < counts.usd <= job.budget_usd
     assert 0 < counts.succeeded < 80
-    _, used = until(lambda: parked("tokens"), 60)
+    _, used = until(lambda: parked("tokens"))
     assert used.prompt_tokens + used.completion_tokens >= 200
     assert used.succeeded < 80
     skipped = ledger.schedules.run_now(ledger.schedules.find("usd").id, now_s=time.time())
@@ -116,7 +116,7 @@ def test_a_day_s_budget_parks_the_run_and_the_next_day_goes_on(
     # The bills are two days old, and so is the day for which the cap was set.
     in_sql(shell, "UPDATE usage SET at = at - 172800 WHERE job_id = ?", job.id)
     in_sql(shell, "UPDATE schedule_runs SET budget_day = '2026-01-01' WHERE job_id = ?", job.id)
-    until(lambda: ledger.counts(job.id).succeeded > counts.succeeded, 60)
+    until(lambda: ledger.counts(job.id).succeeded > counts.succeeded)
     usd = ledger.counts(job.id).usd
     assert usd is not None
     assert usd <= 2 * job.budget_usd

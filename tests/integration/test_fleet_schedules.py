@@ -57,7 +57,7 @@ def test_a_source_that_the_scheduler_does_not_see_is_refused_and_one_that_it_see
     known = fleet.ledger.schedules
     schedule = known.find("weekly")
     known.run_now(schedule.id, now_s=time.time())
-    wait_until(lambda: known.last(schedule.id, 1)[0].state in ("finished", "failed"), 50, what="the run")
+    wait_until(lambda: known.last(schedule.id, 1)[0].state in ("finished", "failed"), what="the run")
     (run,) = known.last(schedule.id, 1)
     assert (run.state, run.exit_code) == ("finished", 0), run
     assert run.job_id is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from tests.fixtures.bench import StartBench
 from tests.fixtures.simulator import StartSimulator
 
@@ -12,13 +14,14 @@ RPM = 1_800
 WATCHED_S = 5.0
 
 
+@pytest.mark.parametrize("priority", ["low", "normal"])
 async def test_a_scheduled_job_with_a_share_leaves_the_rest_to_a_live_one_and_all_is_used(
-    bench: StartBench, simulator: StartSimulator
+    bench: StartBench, simulator: StartSimulator, priority: str
 ) -> None:
     endpoint = simulator(rpm=RPM, latency_ms=30)
     async with bench(endpoint.base_url, limits={"rpm": RPM, "tpm": 0}) as b:
         live = b.complete([f"live {number}" for number in range(600)])
-        scheduled = b.complete([f"scheduled {number}" for number in range(600)], priority="low", max_share=0.3)
+        scheduled = b.complete([f"scheduled {number}" for number in range(600)], priority=priority, max_share=0.3)
         running = [asyncio.create_task(b.run(job)) for job in (scheduled, live)]
         await asyncio.sleep(1)
         before, started = endpoint.stats()["paid_requests"], time.monotonic()
