@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import orjson
@@ -52,7 +52,7 @@ def write_embeddings(file: BinaryIO, rows: Iterable[Row], *, dimensions: int | N
             ("metadata", pa.string()),
         ]
     )
-    dictionaries = ([_embedding(row) for row in group] for group in (first, *groups) if group)
+    dictionaries = ([_embedding(row) for row in group] for group in chain([first], groups) if group)
     return _write(file, schema, dictionaries)
 
 
