@@ -86,6 +86,7 @@ def complete(name: str) -> Sequence[str]:
     return ("complete", "items.jsonl", *SAY, "--out", name, "--json")
 
 
+@pytest.mark.fault(29)
 def test_two_workers_and_two_schedulers_do_three_jobs_under_one_limit_that_the_endpoint_hardly_ever_has_to_enforce(
     start_fleet: StartFleet, simulator: StartSimulator
 ) -> None:
@@ -230,6 +231,7 @@ def test_after_a_kill_of_a_worker_the_others_complete_the_job_and_pay_no_more_th
     assert max(1, paid_twice) <= bill["unknown"] <= 50
 
 
+@pytest.mark.fault(7)
 def test_a_job_outlives_a_restart_of_the_queue_and_the_loss_of_every_connection_to_the_database(
     start_fleet: StartFleet, simulator: StartSimulator
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.acceptance.corpora import documents, prose
 from tests.fixtures.shell import Shell, until
 from tests.fixtures.simulator import Simulator, StartSimulator
@@ -198,6 +200,7 @@ def test_the_command_itself_tries_failed_items_again_when_told_to(shell: Shell, 
     assert len(shell.lines("x.jsonl")) == 5
 
 
+@pytest.mark.fault(27)
 def test_two_shells_with_one_command_are_two_viewers_of_one_job(shell: Shell, simulator: StartSimulator) -> None:
     endpoint = shell.connect(simulator(latency_ms="300"))
     documents(shell)

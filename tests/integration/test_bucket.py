@@ -288,6 +288,7 @@ async def test_the_rate_comes_back_by_its_ramp(still: Open) -> None:
     assert (await bucket.reserve(*[1] * 200)).granted == [50]
 
 
+@pytest.mark.fault(31)
 async def test_a_clock_that_steps_back_refills_nothing_and_stops_nothing(still: Open) -> None:
     bucket = await still(rpm=600, tpm=0)
     await bucket.reserve(*[1] * 10)

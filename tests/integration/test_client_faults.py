@@ -92,6 +92,7 @@ async def test_a_useless_reply_under_status_200_is_a_typed_failure(
     assert (caught.value.failure_class, caught.value.outcome) == (failure_class, "paid")
 
 
+@pytest.mark.fault(23)
 async def test_an_answer_cut_at_the_limit_is_kept_and_marked(pool: ClientPool, simulator: StartSimulator) -> None:
     answer = complete.parse((await call(pool, simulator(fault="length=1").base_url)).body)
     assert answer.truncated

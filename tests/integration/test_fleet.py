@@ -63,6 +63,7 @@ def test_doctor_finds_the_scheduler_among_the_processes_of_the_fleet(fleet: Flee
     assert living_scheduler(fleet.settings) == name
 
 
+@pytest.mark.fault(1)
 def test_a_worker_killed_in_the_middle_of_shards_loses_nothing(
     start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str
 ) -> None:
@@ -94,6 +95,7 @@ def put_to_sleep(process: subprocess.Popen[bytes], ledger: Path) -> None:
                 return
 
 
+@pytest.mark.fault(30)
 def test_a_worker_that_slept_through_its_lease_sends_nothing_more_for_it(
     start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_worker_that_slept_through_its_lease_sends_nothing_more_for_it(
     assert sleeper.poll() is None
 
 
+@pytest.mark.fault(6)
 def test_a_broker_that_forgets_everything_gets_its_wake_ups_again(
     start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str
 ) -> None:
@@ -127,6 +130,7 @@ def test_a_broker_that_forgets_everything_gets_its_wake_ups_again(
     assert fleet.simulator.stats()["duplicates_paid"] == 0
 
 
+@pytest.mark.fault(4)
 def test_sigterm_lets_calls_land_gives_shards_back_and_exits_with_0(
     start_fleet: StartFleet, simulator: StartSimulator, sqlite_url: str
 ) -> None:
@@ -146,6 +150,7 @@ def test_sigterm_lets_calls_land_gives_shards_back_and_exits_with_0(
     assert scheduler.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.fault(34)
 def test_hostile_and_foreign_messages_are_refused_and_the_worker_lives(fleet: Fleet) -> None:
     queue = {"queue": "completion.normal"}
     send = fleet.app.send_task

@@ -221,6 +221,7 @@ async def test_tokens_that_were_not_used_come_back_only_where_used_ones_are_coun
 # --- without Redis ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(8)
 async def test_while_redis_is_paused_a_process_sends_its_share_and_no_more(valkey_server: Server) -> None:
     async with Limiter(valkey_server.url) as one, Limiter(valkey_server.url) as other:
         gates = [limiter.gate(SCOPE, LimitsSet(1200, 0)) for limiter in (one, other)]
@@ -317,6 +318,7 @@ async def test_a_gate_that_has_never_seen_redis_lets_nothing_pass(valkey_server:
         assert not (await waiting).alone
 
 
+@pytest.mark.fault(10)
 async def test_a_redis_that_refuses_to_write_counts_as_away(valkey_server: Server) -> None:
     async with Limiter(valkey_server.url) as limiter:
         gate = limiter.gate(SCOPE, LimitsSet(600, 0))

@@ -118,6 +118,7 @@ def test_a_separator_within_a_text_is_no_line_end(jsonl: Path) -> None:
     assert [piece.text for piece in found_in(jsonl)] == ["a\u2028b\u0085c", "d\r\ne"]
 
 
+@pytest.mark.fault(28)
 def test_a_repeated_id_is_refused_with_both_lines_or_the_first_is_kept(jsonl: Path, tmp_path: Path) -> None:
     jsonl.write_text('{"id": "a", "text": "1"}\n{"id": 5, "text": "2"}\n{"id": "5", "text": "3"}\n')
     error = refusal(jsonl)
@@ -146,6 +147,7 @@ def test_without_findings_repeated_ids_are_left_out_all_the_same(jsonl: Path) ->
         (rb"\ud83d\ude00", "😀", None),
     ],
 )
+@pytest.mark.fault(26)
 def test_bad_text_in_a_record_follows_the_policy(jsonl: Path, raw: bytes, text: str, what: str | None) -> None:
     jsonl.write_bytes(b'{"text": "good"}\n{"text": "' + raw + b'"}\n')
     assert [piece.text for piece in found_in(jsonl)] == ["good", text]
@@ -173,6 +175,7 @@ def test_a_line_too_long_to_hold_is_refused(jsonl: Path, monkeypatch: pytest.Mon
     assert [piece.text for piece in found_in(jsonl, SKIP)] == ["b"]
 
 
+@pytest.mark.fault(25)
 def test_a_record_of_ten_megabytes_and_one_of_a_million_spaces_are_cut(jsonl: Path) -> None:
     texts = ["word " * 400_000, " " * 1_000_000 + "end", "a" * 20_000]
     jsonl.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))

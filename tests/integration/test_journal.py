@@ -209,6 +209,7 @@ while True:
 """
 
 
+@pytest.mark.fault(2)
 def test_every_reply_that_was_saved_outlives_a_kill_9(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
@@ -256,6 +257,7 @@ def test_what_a_dead_process_left_half_made_is_cleared_away_in_time(tmp_path: Pa
     assert not half.exists()
 
 
+@pytest.mark.fault(16)
 def test_without_room_on_the_disk_nothing_more_is_sent(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path, reserve_bytes=1 << 60)
     with pytest.raises(DiskFull, match="nothing more is sent"):

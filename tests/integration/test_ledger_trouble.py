@@ -66,6 +66,7 @@ def test_the_files_of_a_new_ledger_are_its_owners_alone(tmp_path: Path) -> None:
     assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
 
 
+@pytest.mark.fault(15)
 def test_a_full_disk_loses_nothing_and_the_same_batch_goes_in_when_there_is_room(sqlite_url: str) -> None:
     with Ledger.open(sqlite_url) as ledger:
         job = jobs.submit(ledger, [str(n) for n in range(200)], shard_size=200)
@@ -100,6 +101,7 @@ def test_a_faulty_statement_is_reported_without_the_values_in_it(postgres_url: s
     database.close()
 
 
+@pytest.mark.fault(14)
 def test_a_deadlock_is_undone_and_the_transaction_runs_again(postgres_url: str) -> None:
     with Ledger.open(postgres_url) as ledger:
         first, second = jobs.submit(ledger, "a"), jobs.submit(ledger, "b")

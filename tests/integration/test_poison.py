@@ -82,6 +82,7 @@ def assert_isolated(fleet: Fleet, job: JobView, deaths: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("poisoned")
+@pytest.mark.fault(24)
 def test_an_item_that_kills_its_worker_is_failed_after_six_deaths_and_the_others_finish(
     start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ async def test_three_members_of_different_limits_are_all_used_to_their_limits(
     assert sum(each.stats()["paid_requests"] for each in members) == 1100
 
 
+@pytest.mark.fault(20)
 async def test_a_key_revoked_in_the_middle_is_left_out_and_nothing_is_lost(
     bench: StartBench, simulator: StartSimulator
 ) -> None:

@@ -91,6 +91,7 @@ async def test_room_is_waited_for_beyond_the_attempts(simulator: StartSimulator)
             assert (stats["requests"], stats["paid_requests"]) == (21 * (done + 1), done + 1)
 
 
+@pytest.mark.fault(17)
 async def test_no_call_comes_sooner_than_retry_after(simulator: StartSimulator) -> None:
     endpoint = simulator(fault="rate_limit_requests:0.4@1-2")
     loop = asyncio.get_running_loop()

@@ -46,6 +46,7 @@ async def until(happened: Callable[[], bool], within_s: float = 60) -> None:
 # --- each item once -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(33)
 async def test_a_message_delivered_twice_at_once_is_paid_for_once(bench: StartBench, simulator: StartSimulator) -> None:
     endpoint = simulator()
     async with bench(endpoint.base_url) as b:
@@ -153,6 +154,7 @@ async def test_empty_answers_are_retried_twice_then_failed_and_all_three_are_bil
         assert sum(line["completion_tokens"] for line in endpoint.paid()) == counts.completion_tokens
 
 
+@pytest.mark.fault(22)
 async def test_answers_that_are_no_answers_are_never_stored(bench: StartBench, simulator: StartSimulator) -> None:
     kinds = ["html200", "bad_json", "no_usage", "no_choices"]
     endpoint = simulator(fault=[f"{kind}@text:{kind}" for kind in kinds])
@@ -184,6 +186,7 @@ async def test_rate_limit_answers_use_up_no_attempt(bench: StartBench, simulator
         assert b.counts(job).requests == 12
 
 
+@pytest.mark.fault(21)
 async def test_a_call_that_hangs_is_cut_and_counted_as_unknown_spend(
     bench: StartBench, simulator: StartSimulator
 ) -> None:
@@ -263,6 +266,7 @@ async def test_a_dead_endpoint_pauses_its_jobs_and_uses_up_no_attempts(bench: St
         assert b.counts(many).failed == 0
 
 
+@pytest.mark.fault(19)
 async def test_spent_credit_pauses_the_job_and_resume_finishes_it(bench: StartBench, simulator: StartSimulator) -> None:
     endpoint = simulator(fault=["credit_balance_exhausted@60-"])
     async with bench(endpoint.base_url, window=20) as b:
@@ -355,6 +359,7 @@ async def test_limits_handed_over_anew_hold_for_a_shard_that_runs_already(
 # --- people and limits ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(36)
 async def test_a_pause_stops_sending_within_two_seconds_and_keeps_what_was_in_flight(
     bench: StartBench, simulator: StartSimulator
 ) -> None:

@@ -205,6 +205,7 @@ def postgres(postgres_url: str) -> Iterator[Ledger]:
         yield opened
 
 
+@pytest.mark.fault(13)
 def test_while_the_database_is_away_nothing_is_lost_and_then_all_is_written(
     postgres: Ledger, postgres_server: str, postgres_url: str, tmp_path: Path
 ) -> None:
