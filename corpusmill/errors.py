@@ -34,6 +34,11 @@ class CorpusmillError(Exception):
         """The message as it is shown: one to three lines, empty parts left out."""
         return [line for line in (self.what, self.where, self.next_step) if line]
 
+    def told(self) -> str:
+        """The message as a person at a terminal reads it, or in a log that somebody looks into."""
+        first, *rest = self.lines() or [type(self).__name__]
+        return "\n".join([f"✗ {first}", *(f"  {line}" for line in rest)])
+
     def __str__(self) -> str:
         return "\n".join(self.lines())
 

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
@@ -90,6 +91,12 @@ class Settings(BaseSettings):
     prices: Path | None = Field(default=None, description="File with prices that override the shipped ones.")
     openai_llm: ModelOptions = Field(default=ModelOptions(), description="Options for every completion: OPENAI_LLM_….")
     flower: Flower = Field(default=Flower(), description="The monitoring page.")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of 127.0.0.1 for a process's /metrics and /healthz; 0: none."
+    )
+    max_rss_mb: NonNegativeInt = Field(
+        default=2048, description="Memory in MB above which a worker drains and leaves, to be started anew; 0: never."
+    )
     linger_s: NonNegativeFloat = Field(
         default=60.0, description="Seconds that the embedded supervisor stays after the last client and detached job."
     )

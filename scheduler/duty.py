@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from corpusmill.app import App
 from corpusmill.ledger import Ledger
 from scheduler.schedules import Schedules
+from workers.pulse import Pulse
+
+
+class TickLog:
+    """Ticks done and put off, by name; the pulse beats with each feed."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self.put_off: Counter[str] = Counter()
+        self.pulse = Pulse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,7 @@ class Duty:
     journals: Path
     lease_s: float
     schedules: Schedules
+    log: TickLog = field(default_factory=TickLog)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from celery import signals
@@ -31,7 +31,7 @@ def main() -> int:
     try:
         return _run(Settings.load())
     except CorpusmillError as error:
-        print(error, file=sys.stderr)
+        print(error.told(), file=sys.stderr)
         return error.exit_code
 
 
@@ -47,6 +47,7 @@ def _run(settings: Settings) -> int:
         schedules = Schedules(ledger, duty.name(), around)
         stack.callback(schedules.close)
         duty.take_up(duty.Duty(ledger, app, settings.home / "journal", settings.lease_s, schedules))
+        stack.enter_context(_exported(settings))
         beat = _beat(app)
         stack.callback(beat.join, 5)
         stack.callback(beat.service.stop)
@@ -55,9 +56,21 @@ def _run(settings: Settings) -> int:
         return _serve(app)
 
 
+def _exported(settings: Settings) -> AbstractContextManager[None]:
+    """Figures and health for monitors, if a port is set for them."""
+    if not settings.metrics_port:
+        return nullcontext()
+    # Here: a process that nobody asks need not load a server.
+    from scheduler.gauges import SchedulerGauges
+    from workers import exporter
+
+    gauges = SchedulerGauges(duty.current())
+    return exporter.serving(settings.metrics_port, gauges, gauges.health)
+
+
 def _tell_when_ready(settings: Settings) -> None:
     def tell(**_: Any) -> None:
-        ready.tell(settings, duty.current().name, f"feeds_every_s={ticks.FEED_S:g}")
+        ready.tell(settings, scheduler=duty.current().name, feeds_every_s=ticks.FEED_S)
 
     signals.worker_ready.connect(tell, weak=False)
 

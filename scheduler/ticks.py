@@ -9,7 +9,7 @@ import logging
 import time
 from typing import Any
 
-from celery import shared_task
+from celery import current_task, shared_task
 
 from corpusmill import feed as feeding
 from corpusmill.app import CONTROL
@@ -24,6 +24,7 @@ RECONCILE_S = 5.0
 ADOPT_S = 5.0
 SCHEDULES_S = 1.0
 COLLECTIONS_S = 5.0
+FEED = "feed"
 
 
 @shared_task(name="control.feed")  # type: ignore[untyped-decorator]
@@ -78,8 +79,14 @@ def timetable() -> dict[str, dict[str, Any]]:
 
 def _quietly(what: Any) -> int:
     """A ledger or broker that is away is worth a line; the next tick tries again."""
+    log_of_ticks, name = duty.current().log, current_task.name.removeprefix("control.")
     try:
-        return int(what())
+        done = int(what())
     except CorpusmillError as error:
+        log_of_ticks.put_off[name] += 1
         log.warning("tick put off: %s", error.what)
         return 0
+    log_of_ticks.done[name] += 1
+    if name == FEED:
+        log_of_ticks.pulse.beat()
+    return done

@@ -116,6 +116,7 @@ class Call:
     def _book_success(self, reply: Reply, tokens: Tokens, usd: Decimal) -> None:
         ticket = self._ticket
         self._dispatch.metrics.succeeded += len(ticket.units)
+        self._dispatch.metrics.usd += usd
         ticket.door.gate.settle(ticket.grant, reply.headers, tokens.prompt + tokens.completion)
         ticket.returned("answered", reply.latency_s)
         ticket.settle_money(usd)
@@ -130,7 +131,9 @@ class Call:
         self._ticket.settle_money(cost)
         self._ticket.returned("refused" if _is_overload(error) else "untold")
         self._tell_limiter(error, reply)
-        self._dispatch.metrics.refused[error.failure_class] += 1
+        metrics = self._dispatch.metrics
+        metrics.refused[error.failure_class] += 1
+        metrics.answered_429 += error.status == 429
         self._land()
 
     def _book_cost(self, error: CallError, reply: Reply | None) -> Decimal:
@@ -143,13 +146,20 @@ class Call:
             rows = self._billed(Bill(billed.model, billed.tier, billed.tokens, error.request_id, latency_s))
             rows = wasted_rows(rows, self._ticket.units)
             self._dispatch.paid(Paid(self._attempt_id, (), (), rows))
-            return total_usd(rows)
+            cost = total_usd(rows)
+            self._dispatch.metrics.usd += cost
+            return cost
+        return self._note_unknown()
+
+    def _note_unknown(self) -> Decimal:
+        """Its estimate stands, since nobody knows whether it is billed."""
         self._dispatch.unknown(self._attempt_id, self._rows)
-        return total_usd(self._rows)
+        cost = total_usd(self._rows)
+        self._dispatch.metrics.unknown_usd += cost
+        return cost
 
     def _book_unknown(self) -> None:
-        self._dispatch.unknown(self._attempt_id, self._rows)
-        self._ticket.settle_money(total_usd(self._rows))
+        self._ticket.settle_money(self._note_unknown())
         self._ticket.door.gate.settle(self._ticket.grant, None, None)
         self._land()
 

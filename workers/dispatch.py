@@ -130,5 +130,10 @@ class Dispatch:
         self._writer.submit(Batch(results=results))
         self.metrics.failed[error.failure_class] += len(results)
         for shard, item in units:
+            log.info(
+                "item failed job=%s shard=%d item=%d class=%s attempts=%d request_id=%s",
+                shard.job.run.public_id, shard.ref.shard_no, item.item_no,
+                error.failure_class, error.attempts, error.request_id,
+            )  # fmt: skip
             shard.counts["failed"] += 1
             shard.land(item, settled=True)

@@ -1,9 +1,8 @@
-"""Logs of worker and scheduler processes, to stderr: one line an event, our own from INFO and Celery's from WARNING."""
+"""Logs of worker and scheduler processes, to stderr: our own from INFO and Celery's from WARNING."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 
 from celery import signals
@@ -11,12 +10,12 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from kombu.transport.virtual import base as kombu
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+from corpusmill.logs import to_stderr
 
 
 def configure() -> None:
     """Set logging up, and keep Celery from doing it its own way."""
-    logging.basicConfig(level=logging.WARNING, format=FORMAT, stream=sys.stderr)
+    to_stderr()
     for ours in ("corpusmill", "workers", "tasks", "scheduler"):
         logging.getLogger(ours).setLevel(logging.INFO)
     # About running as root with serializers that may run code, which the app does not accept.
@@ -46,8 +45,8 @@ def in_one_line(record: logging.LogRecord) -> bool:
 
 
 def crash(log: logging.Logger, what: str, error: BaseException) -> None:
-    """Log a mistake of ours: its type and where it happened, not its text, which might quote what was sent."""
-    log.error("%s error=%s", what, type(error).__name__, exc_info=(Exception, Exception(), error.__traceback__))
+    """Log a mistake of ours, with its place."""
+    log.error("%s error=%s", what, type(error).__name__, exc_info=error)
 
 
 def _already_done(**_: object) -> None:

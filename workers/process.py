@@ -11,7 +11,7 @@ import gc
 import os
 import platform
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from celery import signals
@@ -19,8 +19,9 @@ from celery import signals
 from corpusmill.app import SHARD_QUEUES, App, make_app
 from corpusmill.errors import CorpusmillError
 from corpusmill.settings import Settings
-from workers import broker, hangs, logs, parent, ready
+from workers import broker, hangs, hub, logs, parent, ready
 from workers import loop as loops
+from workers.pulse import Pulse
 from workers.runtime import SLOTS, Runtime, open_runtime
 
 POOLS = {"asyncio": "workers.asyncpool:TaskPool", "solo": "solo"}
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(Settings.load(), options.pool)
     except CorpusmillError as error:
-        print(error, file=sys.stderr)
+        print(error.told(), file=sys.stderr)
         return error.exit_code
 
 
@@ -62,12 +63,26 @@ def _run(settings: Settings, pool: str) -> int:
         runtime = thread.run(opened.__aenter__())
         stack.callback(lambda: thread.run(opened.__aexit__(None, None, None)))
         stack.enter_context(hangs.watched(thread.loop, settings.lease_s))
+        stack.enter_context(_exported(runtime, thread, hub.watched(app)))
         signals_seen = _drain_on_signals(runtime, thread)
         signals.worker_ready.connect(_collect_seldom)
         _tell_when_ready(runtime)
         parent.listen(settings.grace_s, runtime.learn)
         code = _serve(app, pool, slots)
-        return EX_INTERRUPTED if "SIGINT" in signals_seen else code
+        return EX_INTERRUPTED if "SIGINT" in signals_seen else runtime.exit_code or code
+
+
+def _exported(runtime: Runtime, thread: loops.LoopThread, listened: Pulse) -> AbstractContextManager[None]:
+    """Figures and health for monitors, if a port is set for them."""
+    port = runtime.settings.metrics_port
+    if not port:
+        return nullcontext()
+    # Here: a process that nobody asks need not load a server.
+    from workers import exporter
+    from workers.gauges import WorkerGauges
+
+    gauges = WorkerGauges(runtime, thread, listened)
+    return exporter.serving(port, gauges, gauges.health)
 
 
 def _drain_on_signals(runtime: Runtime, thread: loops.LoopThread) -> list[str]:
@@ -90,9 +105,8 @@ def _tell_when_ready(runtime: Runtime) -> None:
 
     def tell(**_: Any) -> None:
         served = runtime.keyring.served()
-        ready.tell(
-            runtime.settings, f"worker={runtime.worker_id}", f"slots={runtime.slots} serves={ready.providers(served)}"
-        )
+        serves = ready.providers(served)
+        ready.tell(runtime.settings, worker=runtime.worker_id, slots=runtime.slots, serves=serves)
         if not served and not parent.is_there():
             ready.warn_of_none()
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from corpusmill import logs
 from corpusmill.settings import Settings
 from corpusmill.urls import without_password
 
 log = logging.getLogger(__name__)
 
 
-def tell(settings: Settings, name: str, what: str) -> None:
+def tell(settings: Settings, **facts: object) -> None:
     """One line for whoever started this process, without a password."""
     broker, database = without_password(settings.broker_url or ""), without_password(settings.database_url or "")
-    log.info("ready %s broker=%s database=%s %s", name, broker, database, what)
+    log.info("ready", extra={logs.FACTS: {**facts, "broker": broker, "database": database}})
 
 
 def providers(served: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Routes:
         own_turns: int,
         shared_turns: int,
     ) -> None:
-        self._dispatch, self._clients, self._limiter = dispatch, clients, limiter
+        self._dispatch, self._clients, self.limiter = dispatch, clients, limiter
         self._salt, self._own_turns, self._reserve = salt, own_turns, Reserve(shared_turns)
         self.rules = Rules()
         self._lanes: dict[keyring.Lane, Lane] = {}
@@ -56,7 +57,7 @@ class Routes:
         key = (run.spec.endpoint, run.key_fingerprint)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, self._salt, self._clients, self._limiter, self.rules)
+            lane = self._lanes[key] = Lane(key, self._salt, self._clients, self.limiter, self.rules)
         lane.open(endpoints)
         return lane
 
@@ -73,6 +74,14 @@ class Routes:
             self._forget()
             route = self._routes[key] = self._new(run, lane)
         return route
+
+    async def answers(self, endpoints: Sequence[Endpoint]) -> bool:
+        """Whether anybody answers at one of these endpoints; asking costs nothing."""
+        return any(await asyncio.gather(*(self._clients.client(endpoint).answers() for endpoint in endpoints)))
+
+    def shut(self) -> list[str]:
+        """Why members of lanes are left out here, one reason a member."""
+        return [member.shut for lane in self._lanes.values() for member in lane.members if member.shut]
 
     def streams(self) -> list[Stream]:
         """All streams, those without shards too."""

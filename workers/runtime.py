@@ -27,6 +27,7 @@ from workers.journal import Journal
 from workers.keyring import Keyring
 from workers.ledger_thread import LedgerThread
 from workers.metrics import Metrics
+from workers.pulse import Pulse
 from workers.routes import Routes
 from workers.shard import ShardReport, ShardRunner
 from workers.watchdog import Watchdog
@@ -54,6 +55,8 @@ class Runtime:
     writer: Writer
     dispatch: Dispatch
     runner: ShardRunner
+    pulse: Pulse = field(default_factory=Pulse)
+    exit_code: int = 0
     _running: set[asyncio.Task[ShardReport]] = field(default_factory=set)
     _hurried: bool = False
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from corpusmill import logs
 from corpusmill.errors import CorpusmillError, DiskFull
 from corpusmill.ledger import Ledger
+from workers import leaving, revival
 from workers.journal import adopt
 from workers.metrics import Metrics
 
@@ -35,8 +37,11 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     beat_s = min(BEAT_S, runtime.settings.lease_s / 3)
     loops: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
         (beat_s, lambda: beat(runtime)),
+        (beat_s, lambda: leaving.look_at_memory(runtime)),
+        (beat_s, lambda: leaving.look_at_schema(runtime)),
         (ADOPT_S, lambda: adopt_orphans(runtime)),
         (WATCH_S, lambda: _watch(runtime)),
+        (min(revival.PROBE_S, runtime.settings.lease_s), lambda: revival.probe(runtime)),
         (RULES_S, lambda: follow_rules(runtime)),
         (TELL_S, Teller(runtime.dispatch.metrics).tell),
     )
@@ -75,6 +80,7 @@ async def beat(runtime: Runtime) -> None:
         holds=runtime.keyring.holds(),
         lease_s=runtime.settings.lease_s,
     )
+    runtime.pulse.beat()
 
 
 async def adopt_orphans(runtime: Runtime) -> None:
@@ -125,7 +131,7 @@ class Teller:
 
 def tell(when: str, metrics: Metrics) -> None:
     """Log the counters."""
-    log.info("%s %s", when, " ".join(f"{name}={value}" for name, value in metrics.as_json().items()))
+    log.info("%s", when, extra={logs.FACTS: metrics.as_json()})
 
 
 def boot_id() -> str:

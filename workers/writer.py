@@ -91,6 +91,11 @@ class Writer:
         return self._backlog >= self._backlog_bytes or bool(self._refused)
 
     @property
+    def backlog(self) -> int:
+        """Bytes that wait to be written."""
+        return self._backlog
+
+    @property
     def stale(self) -> bool:
         """Whether the leases could not be renewed for two thirds of their time: others may soon take the shards."""
         return bool(self._held) and _awake_s() - self._renewed_at > self._lease_s * 2 / 3

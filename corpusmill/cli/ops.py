@@ -20,22 +20,34 @@ if TYPE_CHECKING:
 # SQLite has one writer at a time: a third worker only waits for the other two.
 MOST_SQLITE_WORKERS = 2
 
+MetricsFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Answer /metrics and /healthz there, on 127.0.0.1; CORPUSMILL_METRICS_PORT unless said, 0: not at all.",
+    ),
+]
+
 
 def up(
     *,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; 1 unless said, at most 2.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when all is running, and leave it running.")] = False,
+    metrics: MetricsFlag = None,
 ) -> None:
     """Start the machinery on this machine and keep it up until `corpusmill down`.
 
     One supervisor process with Valkey, the scheduler and a worker on the ledger in CORPUSMILL_HOME. Commands start it
     by themselves; `up` keeps it, so that detached jobs go on and the next command starts at once. In the foreground
-    Ctrl-C stops it.
+    Ctrl-C stops it. With --metrics the scheduler has that port, the workers those after it.
     """
     from corpusmill.embedded.client import join
     from corpusmill.settings import Settings
 
-    settings = _embedded(Settings.load(), "up")
+    settings = _embedded(Settings.load(metrics_port=metrics), "up")
     if workers is not None and workers > MOST_SQLITE_WORKERS:
         raise UsageError(
             f"{workers} workers are too many for SQLite, which has one writer at a time; {MOST_SQLITE_WORKERS} at most",
@@ -43,6 +55,8 @@ def up(
         )
     with join(settings, provider_names=list(settings.providers)) as session:
         state = session.up(workers=workers)
+        if session.metrics_port != settings.metrics_port:
+            out.note(f"metrics stay at port {session.metrics_port}: the machinery ran already; `corpusmill down` first")
         _show_up(settings, session, state)
         if not detach:
             _stay(settings, session)
@@ -85,24 +99,24 @@ def down() -> None:
     out.result({"stopped": stopped})
 
 
-def worker() -> None:
+def worker(*, metrics: MetricsFlag = None) -> None:
     """Run one worker of a fleet in the foreground, one process a core.
 
     Needs CORPUSMILL_BROKER_URL and CORPUSMILL_DATABASE_URL. SIGTERM finishes and saves what is in flight
     (CORPUSMILL_GRACE_S at most) and gives the rest back; a second one ends at once.
     """
-    _become("workers")
+    _become("workers", metrics)
 
 
-def scheduler() -> None:
+def scheduler(*, metrics: MetricsFlag = None) -> None:
     """Run the scheduler of a fleet in the foreground; one is needed, a second does no harm.
 
     Needs CORPUSMILL_BROKER_URL and CORPUSMILL_DATABASE_URL.
     """
-    _become("scheduler")
+    _become("scheduler", metrics)
 
 
-def _become(process: str) -> NoReturn:
+def _become(process: str, metrics: int | None) -> NoReturn:
     """Replace this process: signals and exit status are the worker's own, and no foreign module is in reach."""
     from corpusmill.embedded.place import prepare
     from corpusmill.settings import Settings
@@ -117,7 +131,8 @@ def _become(process: str) -> NoReturn:
     # The journal lies there: it needs a disk whose locks hold.
     prepare(settings)
     sys.stdout.flush()
-    os.execve(sys.executable, _entry.child_command(process), _entry.clean_env())  # noqa: S606 - our own program
+    env = _entry.clean_env() | ({} if metrics is None else {"CORPUSMILL_METRICS_PORT": str(metrics)})
+    os.execve(sys.executable, _entry.child_command(process), env)  # noqa: S606 - our own program
 
 
 def migrate() -> None:

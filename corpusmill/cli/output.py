@@ -64,8 +64,7 @@ class Output:
 
     def trouble(self, error: CorpusmillError) -> None:
         """What went wrong, where, and what to type next: up to three lines on stderr."""
-        first, *rest = error.lines() or [type(error).__name__]
-        print("\n".join([f"✗ {first}", *(f"  {line}" for line in rest)]), file=sys.stderr, flush=True)
+        print(error.told(), file=sys.stderr, flush=True)
 
     def error(self, error: CorpusmillError) -> None:
         """The same for a command that ends with it: with `--json` it is the object, too."""

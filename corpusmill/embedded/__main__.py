@@ -21,13 +21,14 @@ def serve() -> int:
     import asyncio
     import logging
 
+    from corpusmill import logs
     from corpusmill.embedded import lock
     from corpusmill.embedded.place import prepare
     from corpusmill.embedded.starter import say_decided
     from corpusmill.embedded.supervisor import Supervisor
     from corpusmill.settings import Settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(message)s")
+    logs.to_stderr(level=logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings.load()
     place = prepare(settings)

@@ -28,7 +28,7 @@ READY_WITHIN_S = 60.0
 # One that ends just now makes way for another; more than a few that end at once will not get better.
 MOST_STARTS = 4
 # Handed over or the producer's own: no difference there is worth a word.
-_NOT_COMPARED = ("HOME", "BROKER_URL", "DATABASE_URL", "REDIS_URL", "LIMITS__", "CACHE", "PRICES")
+_NOT_COMPARED = ("HOME", "BROKER_URL", "DATABASE_URL", "REDIS_URL", "LIMITS__", "CACHE", "PRICES", "METRICS_PORT")
 
 
 class Session:
@@ -53,6 +53,11 @@ class Session:
     def pid(self) -> int:
         """The supervisor's process id."""
         return int(self._ready["pid"])
+
+    @property
+    def metrics_port(self) -> int:
+        """Where the machinery answers monitors; 0: nowhere."""
+        return int(self._ready["environment"].get("CORPUSMILL_METRICS_PORT", 0))
 
     @property
     def notes(self) -> list[str]:

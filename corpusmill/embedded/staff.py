@@ -48,7 +48,8 @@ class Staff:
     async def set_workers(self, count: int) -> None:
         """Start workers, or stop some, until there are `count` processes."""
         while len(self._workers) < count:
-            worker = self._started(self._program("workers", stop_within_s=self.settings.grace_s + AFTER_GRACE_S))
+            within_s = self.settings.grace_s + AFTER_GRACE_S
+            worker = self._started(self._program("workers", stop_within_s=within_s, number=len(self._workers) + 1))
             for line in self._providers:
                 worker.tell(line)
             self._workers.append(worker)
@@ -95,8 +96,11 @@ class Staff:
     def _everybody(self) -> list[Child]:
         return [child for child in (self._valkey, self._scheduler, *self._workers) if child]
 
-    def _program(self, name: str, *, stop_within_s: float) -> Program:
-        return Program(name, _entry.child_command(name), self._env, self._place.home, stop_within_s=stop_within_s)
+    def _program(self, name: str, *, stop_within_s: float, number: int = 0) -> Program:
+        """A process of ours; `number` tells its port for metrics from those of the others."""
+        port = self.settings.metrics_port
+        env = {**self._env, "CORPUSMILL_METRICS_PORT": str(port + number if port else 0)}
+        return Program(name, _entry.child_command(name), env, self._place.home, stop_within_s=stop_within_s)
 
     def _started(self, program: Program) -> Child:
         child = Child(program, self._log_file)

@@ -69,6 +69,15 @@ def resume(
         _unpark(conn, job_id)
 
 
+def revive(conn: Connection, jobs: Collection[int]) -> int:
+    """Let those go on that still stand because their endpoint could not be reached; return how many."""
+    standing = (Job.id.in_(jobs), Job.state == "paused", Job.reason == "endpoint")
+    found = conn.execute(select(Job.id).where(*standing).order_by(Job.id)).scalars().all()
+    for job_id in found:
+        resume(conn, job_id, first=..., budget=...)
+    return len(found)
+
+
 def _unpark(conn: Connection, job_id: int) -> None:
     """Shards that nobody holds may be fed at once: wake-ups sent before the pause were dropped."""
     idle = (Shard.job_id == job_id, Shard.done.is_(False), Shard.owner.is_(None))

@@ -21,6 +21,7 @@ from corpusmill.ledger import (
     limit_rules,
     loading,
     money,
+    overview,
     results,
     schema,
     standing,
@@ -45,6 +46,7 @@ from corpusmill.ledger.records import (
     Mark,
     NewItem,
     NewJob,
+    Overview,
     PauseReason,
     Priority,
     Reservation,
@@ -259,6 +261,10 @@ class Ledger:
         self._db.write(control.resume, job_id, first=first, budget=budget)
         return self.job(job_id)
 
+    def revive(self, jobs: Collection[int]) -> int:
+        """Let those of these jobs go on that stand because their endpoint could not be reached; return how many."""
+        return self._db.write(control.revive, jobs)
+
     def cancel(self, job_id: int) -> JobView:
         """Send nothing more; `resume` goes on with the open items."""
         self._db.write(control.end, job_id, "cancelled", None)
@@ -427,6 +433,14 @@ class Ledger:
     def workers(self, max_age_s: float) -> list[WorkerView]:
         """Workers that were heard of in the last `max_age_s` seconds."""
         return self._db.read(workers.seen, max_age_s)
+
+    def outgrown(self) -> str | None:
+        """The schema's revision if it is more than one version newer than this library, which must then not go on."""
+        return self._db.read(schema.outgrown)
+
+    def overview(self, live_s: float) -> Overview:
+        """How the fleet stands; workers are those heard of in the last `live_s` seconds."""
+        return self._db.read(overview.overview, live_s)
 
     def serving(self, endpoint: str, key_fingerprint: str) -> bool:
         """Whether some live worker can serve that endpoint with that key."""

@@ -322,6 +322,28 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueView:
+    """Shards of a queue that were sent and that nobody has claimed; the oldest has waited `oldest_s`."""
+
+    kind: Literal["completion", "embedding"]
+    priority: Priority
+    waiting: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The fleet at one moment: jobs by state and, if paused, by reason; lanes (endpoint and key) parked, by reason."""
+
+    jobs: Mapping[str, int]
+    paused: Mapping[str, int]
+    lanes_parked: Mapping[str, int]
+    queues: Sequence[QueueView]
+    workers: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """A job's numbers over its life; `items == succeeded + failed + open`. `usd` None: the model is unpriced.
 

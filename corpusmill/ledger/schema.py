@@ -21,6 +21,11 @@ HEAD = "0008"
 _MIGRATING = 0x636F72707573  # "corpus": the advisory lock that lets one process migrate at a time
 
 
+def version(revision: str) -> int:
+    """The version of a schema: the number in front. A release has one; its further migrations add a letter (0005b)."""
+    return int(revision[:4])
+
+
 def migrations_dir() -> Path:
     """The folder of Alembic scripts: inside the wheel, or at the top of a checkout.
 
@@ -69,7 +74,8 @@ def _migrate(conn: Connection, database: Database) -> str | None:
     if not database.is_sqlite:
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
     before = revision(conn)
-    _refuse_newer(before, database)
+    if before is not None and before > HEAD:
+        raise _too_new(before, database)
     if before != HEAD:
         from alembic import command  # a tenth of a second, which only this needs
         from alembic.config import Config
@@ -82,7 +88,9 @@ def _migrate(conn: Connection, database: Database) -> str | None:
 
 
 def prepare(database: Database, *, create: bool) -> None:
-    """See that the schema is the one we know; an SQLite ledger is made or brought up to date when `create`.
+    """See that the schema is one that we can use; an SQLite ledger is made or brought up to date when `create`.
+
+    One that is a version newer will do: its migrations only added to what we know.
 
     Raises:
         UsageError: the schema is missing, older or newer; the error says what to type.
@@ -95,11 +103,12 @@ def prepare(database: Database, *, create: bool) -> None:
     if database.is_sqlite:
         path.parent.mkdir(parents=True, exist_ok=True)
     found = database.read(revision)
-    _refuse_newer(found, database)
-    if found != HEAD and database.is_sqlite and create:
+    if found is not None and _is_outgrown(found):
+        raise _too_new(found, database)
+    if found is None or found < HEAD:
+        if not (database.is_sqlite and create):
+            raise _unmigrated(found, database)
         database.write(_migrate, database)
-    elif found != HEAD:
-        raise _unmigrated(found, database)
     if database.is_sqlite and database.read(_boot_of_leases) != boot_id():
         database.write(_forget_leases)
 
@@ -116,13 +125,23 @@ def revision(conn: Connection) -> str | None:
     return conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
-def _refuse_newer(found: str | None, database: Database) -> None:
-    if found is not None and found > HEAD:
-        raise UsageError(
-            f"the ledger was written by a newer corpusmill (revision {found}, this one knows {HEAD})",
-            where=trouble.place(database.url),
-            next_step="pip install --upgrade corpusmill",
-        )
+def outgrown(conn: Connection) -> str | None:
+    """The schema's revision, if this library must not use it any more."""
+    found = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found if found is not None and _is_outgrown(found) else None
+
+
+def _is_outgrown(found: str) -> bool:
+    """Whether the schema is more than one version newer: only then may it lack what this library relies on."""
+    return version(found) > version(HEAD) + 1
+
+
+def _too_new(found: str, database: Database) -> UsageError:
+    return UsageError(
+        f"the ledger was written by a newer corpusmill (revision {found}, this one knows {HEAD})",
+        where=trouble.place(database.url),
+        next_step="pip install --upgrade corpusmill",
+    )
 
 
 def _boot_of_leases(conn: Connection) -> str:

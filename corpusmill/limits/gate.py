@@ -51,6 +51,7 @@ class Gate:
         self._outlook = Outlook()
         self._followed: Rates | None = None
         self.limited_by = Why.NOTHING
+        self.sent_requests = self.sent_tokens = 0
 
     def heed(self, limits: Limits) -> None:
         """Keep to these limits from now on, with the whole fleet; those who wait already do so under the new ones."""
@@ -77,6 +78,11 @@ class Gate:
         """Whether nobody knows of any limit: none is set, and the endpoint tells none."""
         told = self.rates is not None and not (self.rates.learning or self.rates.rpm or self.rates.tpm)
         return told and self._limits.rpm is None and self._limits.tpm is None
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for leave here."""
+        return self._waiting.queue().requests
 
     def expected_wait_s(self, tokens: int) -> float:
         """How long one more request would wait, as far as this process knows; infinite: the limit never grants it."""
@@ -144,6 +150,8 @@ class Gate:
             headers: of the reply, whatever its status; None when there was none.
             used_tokens: what a paid reply says it used; None when there was no paid reply.
         """
+        self.sent_requests += 1
+        self.sent_tokens += grant.tokens
         if self.free:
             return
         if headers is not None:

@@ -47,6 +47,10 @@ class Limiter:
             gate.close()
         await self._redis.aclose()
 
+    def gates(self) -> list[tuple[Scope, Gate]]:
+        """Those that are open; may be asked from any thread."""
+        return [(scope, gate) for scope, (gate, _) in list(self._gates.items())]
+
     def gate(self, scope: Scope, limits: Limits, *, settle: Settle = "estimate") -> Gate:
         """The gate of a scope; the first call opens it, and its `settle` holds. The `limits` last given hold."""
         if scope in self._gates:

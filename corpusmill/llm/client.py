@@ -98,6 +98,20 @@ class Client:
             raise self._refused(path, prepared, reply)
         return reply
 
+    async def answers(self) -> bool:
+        """Whether anybody is there: the list of models, which is free, is asked for; any answer but 5xx will do."""
+        prepared = await self._blueprint.prepared("/models", b"{}")
+        try:
+            async with (
+                asyncio.timeout(CONNECT_S),
+                self._session.get(
+                    prepared.url, headers=prepared.headers, proxy=self._proxy, allow_redirects=False
+                ) as response,
+            ):
+                return response.status < 500
+        except (aiohttp.ClientError, OSError):
+            return False
+
     @asynccontextmanager
     async def stream(self, path: str, body: bytes, *, timeout_s: float | None = None) -> AsyncIterator[Parts]:
         """POST `body` and read the reply as it comes; leaving the block early gives the rest up.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -42,9 +43,9 @@ def test_a_worker_without_its_broker_says_so_and_ends(tmp_path: Path) -> None:
     code, lines = ended("workers", tmp_path, url)
     assert code == 69
     assert lines == [
-        "the message broker: it does not answer: ConnectionError",
-        url.replace("CANARY", "***"),
-        "start it, or correct CORPUSMILL_BROKER_URL",
+        "✗ the message broker: it does not answer: ConnectionError",
+        "  " + url.replace("CANARY", "***"),
+        "  start it, or correct CORPUSMILL_BROKER_URL",
     ]
 
 
@@ -73,7 +74,9 @@ def test_a_worker_without_a_provider_warns_of_it_and_adopts_journals_to_the_end(
     finally:
         worker.kill()
     assert not orphan.exists()
-    assert "serves=none" in log.read_text()
-    assert "WARNING workers.ready this worker serves no provider" in log.read_text()
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"none"} == {line["serves"] for line in told if line["event"] == "ready"}
+    warned = [line for line in told if line["event"].startswith("this worker serves no provider")]
+    assert [(line["level"], line["logger"]) for line in warned] == [("warning", "workers.ready")]
     # Nothing of Celery's own, such as its warning of the user root.
-    assert all(" workers." in line for line in log.read_text().splitlines())
+    assert all(line["logger"].startswith("workers.") for line in told)

@@ -32,6 +32,13 @@ def test_every_lasting_service_has_a_health_check(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
 
+@pytest.mark.parametrize("name", ["worker", "scheduler"])
+def test_a_process_of_the_fleet_is_asked_for_its_health_where_it_answers(name: str) -> None:
+    port = SERVICES[name]["command"][-1]
+    assert SERVICES[name]["command"] == [name, "--metrics", port]
+    assert f"http://127.0.0.1:{port}/healthz" in SERVICES[name]["healthcheck"]["test"][-1]
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_our_containers_run_without_privileges(name: str) -> None:
     assert SERVICES[name]["cap_drop"] == ["ALL"]
