@@ -201,14 +201,14 @@ class Reader(threading.Thread):
 
     def __init__(self, home: Path) -> None:
         super().__init__(daemon=True)
-        self._home, self._stop = home, threading.Event()
+        self._home, self._over = home, threading.Event()
         self.seen: set[tuple[str, int]] = set()
         self.trouble: BaseException | None = None
 
     def run(self) -> None:
         try:
             with Ledger.open(f"sqlite:///{self._home / 'ledger.db'}") as ledger:
-                while not self._stop.wait(0.02):
+                while not self._over.wait(0.02):
                     self._look(ledger)
         except BaseException as error:
             self.trouble = error
@@ -220,7 +220,7 @@ class Reader(threading.Thread):
         self.seen.add((str(model), len(rows)))
 
     def stop(self) -> set[tuple[str, int]]:
-        self._stop.set()
+        self._over.set()
         self.join()
         assert self.trouble is None, self.trouble
         return self.seen
