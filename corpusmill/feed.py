@@ -39,8 +39,11 @@ def feed(ledger: Ledger, app: Celery) -> int:
     slots = sum(worker.slots for worker in ledger.workers(LIVE_S))
     if not slots:
         return 0
+    # What a dead worker left goes first and into whatever room there is: it has waited for a lease already.
+    left: Chosen = {kind: {"high": ledger.left_behind(kind, most=slots)} for kind in KINDS}
+    sent = publish(app, left)
     chosen: Chosen = {kind: _choose(ledger, kind, slots * AHEAD) for kind in KINDS}
-    return publish(app, chosen)
+    return sent + publish(app, chosen)
 
 
 def _choose(ledger: Ledger, kind: QueueKind, room: int) -> dict[Priority, Sequence[ShardRef]]:
@@ -65,14 +68,14 @@ def reconcile(ledger: Ledger, app: Celery) -> int:
     """
     lengths = queue_lengths(app)
     for kind in KINDS:
-        for priority in PRIORITIES:
-            missing = ledger.unclaimed(kind, priority) - lengths[queue_name(kind, priority)]
-            if missing > 0:
-                lost = ledger.unmark_sent(IN_HAND_S, queue_kind=kind, priority=priority)
-                log.log(
-                    logging.WARNING if lost else logging.DEBUG,
-                    "wake-ups missing queue=%s missing=%d sent_again=%d", queue_name(kind, priority), missing, lost,
-                )  # fmt: skip
+        # Not queue by queue: what was left behind lies in another than its job's.
+        missing = sum(ledger.unclaimed(kind, each) - lengths[queue_name(kind, each)] for each in PRIORITIES)
+        if missing > 0:
+            lost = ledger.unmark_sent(IN_HAND_S, queue_kind=kind)
+            log.log(
+                logging.WARNING if lost else logging.DEBUG,
+                "wake-ups missing kind=%s missing=%d sent_again=%d", kind, missing, lost,
+            )  # fmt: skip
     ledger.sweep()
     return feed(ledger, app)
 

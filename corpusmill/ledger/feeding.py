@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
@@ -18,6 +19,8 @@ from corpusmill.ledger.jobs import RUNNABLE
 from corpusmill.ledger.models import UNDONE, Job, Shard
 from corpusmill.ledger.records import Priority, ShardRef
 from corpusmill.ledger.shards import KEY
+
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
 def sendable(conn: Connection, queue_kind: str, priority: Priority, *, room: int) -> list[ShardRef]:
@@ -34,6 +37,33 @@ def sendable(conn: Connection, queue_kind: str, priority: Priority, *, room: int
     # Two feeders may have chosen the same: each publishes what it marked itself.
     marked = set(conn.execute(mark.returning(Shard.job_id, Shard.shard_no))) if chosen else set()
     return [ref for ref in chosen if (ref.job_id, ref.shard_no) in marked]
+
+
+def left_behind(conn: Connection, queue_kind: str, most: int) -> list[ShardRef]:
+    """Mark up to `most` shards as sent anew whose owner let its lease lapse, and return them, longest lapsed first.
+
+    That owner may still write what it paid for.
+    """
+    now_s = read_clock(conn).lease_s
+    lapsed = _lapsed(conn, queue_kind, now_s)
+    order = (Shard.lease_until, Shard.job_id, Shard.shard_no)
+    found = conn.execute(select(Shard.job_id, Shard.shard_no).where(*lapsed).order_by(*order).limit(most)).all()
+    chosen = [ShardRef(job_id, number) for job_id, number in found]
+    mark = update(Shard).where(_among(chosen), *lapsed).values(owner=None, lease_until=None, sent_at=now_s)
+    # Two feeders may have chosen the same: each publishes what it marked itself.
+    marked = set(conn.execute(mark.returning(Shard.job_id, Shard.shard_no))) if chosen else set()
+    return [ref for ref in chosen if (ref.job_id, ref.shard_no) in marked]
+
+
+def any_left_behind(conn: Connection, queue_kind: str) -> bool:
+    """Whether there is such a shard."""
+    lapsed = _lapsed(conn, queue_kind, read_clock(conn).lease_s)
+    return conn.execute(select(Shard.shard_no).where(*lapsed).limit(1)).first() is not None
+
+
+def _lapsed(conn: Connection, queue_kind: str, now_s: float) -> Sequence[ColumnElement[bool]]:
+    jobs = [job_id for priority in PRIORITIES for job_id in servable(conn, queue_kind, priority)]
+    return (Shard.job_id.in_(jobs), UNDONE, Shard.sent_at.is_not(None), Shard.lease_until <= now_s)
 
 
 def servable(conn: Connection, queue_kind: str, priority: Priority) -> list[int]:

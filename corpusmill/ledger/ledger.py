@@ -389,6 +389,12 @@ class Ledger:
             return []  # idle ticks take no write lock
         return self._db.write(feeding.sendable, queue_kind, priority, room=room)
 
+    def left_behind(self, queue_kind: str, *, most: int) -> list[ShardRef]:
+        """Mark up to `most` shards as sent anew whose worker let its lease lapse, and return them."""
+        if not self._db.read(feeding.any_left_behind, queue_kind):
+            return []  # idle ticks take no write lock
+        return self._db.write(feeding.left_behind, queue_kind, most)
+
     def outstanding(self, queue_kind: str, priority: Priority) -> int:
         """How many shards of running jobs are sent and not done."""
         return self._db.read(feeding.outstanding, queue_kind, priority)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Batch, JobView, ShardRef
@@ -87,6 +88,18 @@ def test_a_shard_whose_lease_lapsed_is_sent_again_first(ledger: Ledger) -> None:
     lapse(ledger, jobs.claim(ledger, job, 1).ref)
     assert send(ledger, 2) == refs(job, 1, 2)
     assert jobs.try_claim(ledger, job, 1, worker="w2") is not None
+
+
+def test_what_a_dead_worker_left_is_sent_again_once_whatever_room_there_is(ledger: Ledger) -> None:
+    alive(ledger)
+    job = jobs.submit(ledger, "abcdefghi")
+    send(ledger, 3)
+    lapse(ledger, jobs.claim(ledger, job, 1).ref)
+    jobs.claim(ledger, job, 2)
+    with ThreadPoolExecutor(2) as feeders:
+        found = list(feeders.map(lambda _: ledger.left_behind("completion", most=8), range(2)))
+    assert sorted(found) == [[], refs(job, 1)]
+    assert ledger.left_behind("embedding", most=8) == []
 
 
 def test_a_claimed_shard_is_not_sent_again_while_its_lease_lasts(ledger: Ledger) -> None:
