@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
@@ -61,7 +61,7 @@ def any_left_behind(conn: Connection, queue_kind: str) -> bool:
     return conn.execute(select(Shard.shard_no).where(*lapsed).limit(1)).first() is not None
 
 
-def _lapsed(conn: Connection, queue_kind: str, now_s: float) -> Sequence[ColumnElement[bool]]:
+def _lapsed(conn: Connection, queue_kind: str, now_s: float) -> Sequence[Any]:
     jobs = [job_id for priority in PRIORITIES for job_id in servable(conn, queue_kind, priority)]
     return (Shard.job_id.in_(jobs), UNDONE, Shard.sent_at.is_not(None), Shard.lease_until <= now_s)
 
