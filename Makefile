@@ -9,7 +9,7 @@ SRC   = corpusmill workers tasks scheduler migrations tests benchmarks examples 
 PYTEST_WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults chaos check format bench docs lock clean
+.PHONY: help install demo test test-slow faults chaos check format bench docs lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(VENV)/.installed  ## Run the main job on this repository's own documents
 # Hundreds of processes are started: without bytecode on the disk each would compile all that it imports.
 test: $(VENV)/.installed  ## Run the tests
 	env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+test-slow: $(VENV)/.installed  ## Run the tests that are too long for `make test`
+	$(PY) -m pytest -m slow -n 0
 
 faults: $(VENV)/.installed  ## Run every test that breaks something, the long ones too, and print its figures
 	$(PY) -m pytest -m fault -s -n 0

@@ -23,6 +23,9 @@ from tests.fixtures.valkey import Server
 from tests.integration.lightrag_rows import ROWS, Outcome, Row
 from tests.integration.test_lightrag_contract import outcome_of
 
+# A hundred situations with a commit each; those of `test_lightrag_contract` are in every run.
+pytestmark = pytest.mark.slow
+
 WAITS = "the fleet waits until the endpoint takes requests again: that is a matter of time, and uses up no attempt"
 AT_ITS_WORD = "the fleet's bodies are made once and checked, so a 400 is taken at its word"
 UNCOUNTED = "a reply that does not say what it cost would make the ledger's sums lie"

@@ -115,6 +115,7 @@ def test_an_item_that_hangs_its_worker_counts_as_one_that_kills_it(
 
 
 @pytest.mark.usefixtures("poisoned")
+@pytest.mark.slow
 def test_an_item_at_which_our_own_code_fails_is_not_tried_for_ever(
     start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str, tmp_path: Path
 ) -> None:
