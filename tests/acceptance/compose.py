@@ -15,9 +15,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -137,7 +138,7 @@ class Fleet:
 
     def start(self, service: str, *arguments: str, **more: str) -> Running:
         """Start a service; `arguments` stand in for the compose file's where its address or port will not do."""
-        command = arguments or SERVICES[service]["command"]
+        command = arguments or _on_one_host(SERVICES[service]["command"])
         log = self.folder / f"{service}-{len(self.started)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -156,6 +157,12 @@ class Fleet:
             timeout=PATIENCE_S,
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr)
+
+
+def _on_one_host(command: Sequence[str]) -> list[str]:
+    """The command with a port of its own for its metrics: each container has the compose file's to itself."""
+    ports = {after for flag, after in pairwise(command) if flag == "--metrics"}
+    return [str(free_port()) if part in ports else part for part in command]
 
 
 def with_password(url: str) -> str:
