@@ -57,9 +57,10 @@ def up(
         state = session.up(workers=workers)
         if session.metrics_port != settings.metrics_port:
             out.note(f"metrics stay at port {session.metrics_port}: the machinery ran already; `corpusmill down` first")
-        _show_up(settings, session, state)
-        if not detach:
-            _stay(settings, session)
+        if detach:
+            _show_up(settings, session, state)
+        else:
+            _stay(settings, session, state)
 
 
 def _show_up(settings: Settings, session: Session, state: dict[str, Any]) -> None:
@@ -73,12 +74,14 @@ def _show_up(settings: Settings, session: Session, state: dict[str, Any]) -> Non
     sys.stdout.flush()
 
 
-def _stay(settings: Settings, session: Session) -> None:
-    """Wait for the end; Ctrl-C and SIGTERM, as from a service manager, bring it about."""
+def _stay(settings: Settings, session: Session, state: dict[str, Any]) -> None:
+    """Say that it is up and wait for the end; Ctrl-C and SIGTERM, as from a service manager, bring it about."""
     from corpusmill.embedded.client import down
 
+    # First: who reads that it is up may stop it at once.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _show_up(settings, session, state)
         out.note(f"stopped: {session.wait_until_stopped()}")
     except KeyboardInterrupt:
         out.note("stopping; what is in flight is finished and saved first")

@@ -224,7 +224,7 @@ async def test_an_endpoint_without_a_key_gets_none_not_even_the_environments(mon
 EXPECTED = {
     "rate_limit_requests": ("rate_limited", "retry_free", "unpaid"),
     "rate_limit_tokens": ("rate_limited", "retry_free", "unpaid"),
-    "rate_limit_day": ("rate_limited", "retry_free", "unpaid"),
+    "rate_limit_day": ("day_limited", "retry_free", "unpaid"),
     "slow_down": ("slow_down", "retry_free", "unpaid"),
     "slow_down_503": ("slow_down", "retry_free", "unpaid"),
     "flex_unavailable": ("flex_unavailable", "retry_free", "unpaid"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -20,7 +21,7 @@ from corpusmill.app import CONTROL, SHARD_QUEUES
 from corpusmill.cli.flower import is_loopback
 from corpusmill.embedded.client import down, join
 from corpusmill.settings import Settings
-from tests.fixtures.shell import PATIENCE_S
+from tests.fixtures.shell import PATIENCE_S, until
 
 CREDENTIALS = "op:CANARY-password"
 
@@ -102,6 +103,11 @@ def test_the_broker_page_shows_every_queues_length_with_no_worker_alive(
     assert shown == {**dict.fromkeys([*SHARD_QUEUES, CONTROL], 0), "completion.normal": 2, "embedding.low": 1}
 
 
+def _worker_of(supervisor: int) -> psutil.Process | None:
+    children = psutil.Process(supervisor).children(recursive=True)
+    return next((child for child in children if "workers" in child.cmdline()), None)
+
+
 def test_the_broker_page_shows_every_queues_length_on_the_embedded_socket() -> None:
     with tempfile.TemporaryDirectory(prefix="home-") as folder:
         settings = Settings(home=Path(folder) / "home", grace_s=1)
@@ -111,9 +117,13 @@ def test_the_broker_page_shows_every_queues_length_on_the_embedded_socket() -> N
                 redis.Redis.from_url(session.settings.redis_url or "") as client,
                 flower(Path(folder), CORPUSMILL_HOME=str(settings.home)) as (url, lines),
             ):
+                # A worker would take the messages away.
+                worker = until(lambda: _worker_of(session.pid))
+                worker.suspend()
                 client.rpush("corpusmill:completion.high", *range(7))
                 name, password = lines[1].split()[3], lines[1].split()[-1]
                 shown = lengths(get(url + "/broker", f"{name}:{password}")[1])
+                worker.resume()
         finally:
             down(settings)
     assert shown["completion.high"] == 7

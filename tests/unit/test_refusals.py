@@ -19,7 +19,7 @@ def test_growing_too_fast_is_answered_by_half_the_rate_and_a_slow_way_back_above
 
 
 def test_a_limit_of_a_day_cools_for_an_hour_unless_told_otherwise_and_slows_nothing_afterwards() -> None:
-    assert slowdown_for("day", None, tpm=0) == Slowdown(cool_s=3600, keep=1.0, ramp=0.0)
+    assert slowdown_for("day", None, tpm=0) == Slowdown(cool_s=3600, keep=1.0, ramp=0.0, day=True)
     assert slowdown_for("day", 12_000.0, tpm=0).cool_s == 12_000
 
 
