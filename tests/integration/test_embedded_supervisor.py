@@ -70,11 +70,12 @@ def processes(settings: Settings) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("CORPUSMILL_HOME") == str(settings.home):
+            ours = process.environ().get("CORPUSMILL_HOME") == str(settings.home)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
-    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+    return found
 
 
 def listening(settings: Settings) -> list[str]:

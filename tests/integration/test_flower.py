@@ -117,9 +117,12 @@ def test_the_broker_page_shows_every_queues_length_on_the_embedded_socket() -> N
                 redis.Redis.from_url(session.settings.redis_url or "") as client,
                 flower(Path(folder), CORPUSMILL_HOME=str(settings.home)) as (url, lines),
             ):
-                # A worker would take the messages away.
+                # A worker would take the messages away, and one that sleeps is still handed what it had asked for.
                 worker = until(lambda: _worker_of(session.pid))
                 worker.suspend()
+                for asking in client.client_list():
+                    if asking["cmd"] == "brpop":
+                        client.client_kill_filter(_id=asking["id"])
                 client.rpush("corpusmill:completion.high", *range(7))
                 name, password = lines[1].split()[3], lines[1].split()[-1]
                 shown = lengths(get(url + "/broker", f"{name}:{password}")[1])
