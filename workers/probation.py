@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 
 PROBES = 5
-# While none has failed, so many are twice as many after so long, up to a quarter of the usual window.
+# While none has failed, so many are twice as many after so long, up to a quarter of the usual window. They begin to be
+# more after as long: most refusals have come by then.
 TWICE_AFTER_S = 0.15
 MOST = 250
 STEP_S = 0.02
@@ -62,7 +63,8 @@ class Probation:
 
     def _grow_on(self) -> None:
         if self._timer is None and not (self.passed or self._failed or self._most >= MOST):
-            self._timer = asyncio.get_running_loop().call_later(STEP_S, self._grow)
+            wait_s = TWICE_AFTER_S if self._most == self._probes else STEP_S
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._grow)
 
     def _grow(self) -> None:
         self._timer = None

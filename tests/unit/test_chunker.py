@@ -168,11 +168,14 @@ def changed_by_an_edit_at_the_top(text: str) -> int:
     return sum(chunk not in before for chunk in chunks_of("A new first line.\n" + text))
 
 
-def test_an_edit_at_the_top_changes_three_chunks_at_most() -> None:
+def test_an_edit_at_the_top_changes_three_chunks_at_most_and_mostly_fewer() -> None:
+    changed = []
     for seed in range(60):
         random = Random(seed)
         paragraphs = [" ".join(random.choices(WORDS, k=random.randint(5, 90))) for _ in range(60)]
-        assert changed_by_an_edit_at_the_top(".\n\n".join(paragraphs)) <= 3
+        changed.append(changed_by_an_edit_at_the_top(".\n\n".join(paragraphs)))
+    assert max(changed) <= 3
+    assert sorted(changed)[len(changed) // 2] <= 2
 
 
 def test_an_edit_before_a_line_of_thousands_of_numbers_changes_few_chunks() -> None:
