@@ -137,7 +137,7 @@ def _worker(task: Task, base_url: str, home: Path, database: str, server: server
 
 def _most(log: str, name: str) -> float:
     """The largest of what the worker has told under a name."""
-    return max(map(float, re.findall(rf"\b{name}=([\d.]+)", log)), default=math.nan)
+    return max(map(float, re.findall(rf'"{name}":([\d.]+)', log)), default=math.nan)
 
 
 @contextmanager

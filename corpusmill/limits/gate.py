@@ -223,7 +223,7 @@ class Gate:
             raise
 
     def _give(self, waiter: Waiter, reserved: Reserved) -> None:
-        grant = _grant(waiter.tokens, reserved)
+        grant = _grant(waiter.tokens, reserved, self._time())
         if waiter.future.done():
             self.release(grant)
         else:
@@ -270,9 +270,14 @@ class Gate:
         return RequestTooLarge(tokens=tokens, tpm=tpm, model=self._model) if 0 < tpm < tokens else None
 
 
-def _grant(tokens: int, reserved: Reserved) -> Grant:
+def _grant(tokens: int, reserved: Reserved, at: float) -> Grant:
     return Grant(
-        tokens, reserved.level_requests, reserved.level_tokens, reserved.lowered_requests, reserved.lowered_tokens
+        tokens,
+        reserved.level_requests,
+        reserved.level_tokens,
+        reserved.lowered_requests,
+        reserved.lowered_tokens,
+        at,
     )
 
 

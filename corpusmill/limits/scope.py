@@ -78,7 +78,8 @@ class Rates:
 class Grant:
     """Leave to send one request of `tokens`. It is settled when the reply is there, or released when never used.
 
-    `level_*` and `lowered_*` say how full the bucket was when it was given: what the reply's headers are held against.
+    `at` (seconds, on the process's clock), `level_*` and `lowered_*` say when it was given and how full the bucket was
+    then: what the reply's headers are held against.
     `alone`: the fleet's bucket knows nothing of it: Redis was away, or there is no limit.
     """
 
@@ -87,4 +88,5 @@ class Grant:
     level_tokens: int = 0
     lowered_requests: int = 0
     lowered_tokens: int = 0
+    at: float = 0.0
     alone: bool = False

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from corpusmill.limits.bucket import Settlement
 from corpusmill.limits.headers import Told
 from corpusmill.limits.scope import Grant
 
 UNTOLD = -1
+TOGETHER_S = 0.25  # replies to requests that were granted so close to each other speak of one moment
+REMEMBERED = 512  # replies: more than come between two settlements
+
+
+class _Shortage(NamedTuple):
+    """What a reply says is missing in all at the endpoint, of requests and of tokens, and when it was granted.
+
+    `missing_*` are below `lowered_*` where nothing is missing that was not taken off by then; None: it does not say.
+    """
+
+    at: float
+    missing_requests: int | None
+    missing_tokens: int | None
+    lowered_requests: int
+    lowered_tokens: int
 
 
 class Tab:
@@ -18,8 +37,7 @@ class Tab:
 
     def _clear(self) -> None:
         self._requests = self._tokens = 0
-        self._lowered_requests: int | None = None
-        self._lowered_tokens: int | None = None
+        self._shortages: deque[_Shortage] = deque(maxlen=REMEMBERED)
 
     @property
     def idle(self) -> bool:
@@ -43,12 +61,16 @@ class Tab:
             _newer(self._told[0], told.rpm or silence),
             _newer(self._told[1], told.tpm or silence),
         )
-        if grant.alone:
-            return
-        self._lowered_requests = _asked(
-            self._lowered_requests, told.requests_left, grant.level_requests, grant.lowered_requests
-        )
-        self._lowered_tokens = _asked(self._lowered_tokens, told.tokens_left, grant.level_tokens, grant.lowered_tokens)
+        if not grant.alone:
+            self._shortages.append(
+                _Shortage(
+                    grant.at,
+                    _missing(told.requests_left, grant.level_requests, grant.lowered_requests),
+                    _missing(told.tokens_left, grant.level_tokens, grant.lowered_tokens),
+                    grant.lowered_requests,
+                    grant.lowered_tokens,
+                )
+            )
 
     def forget(self) -> None:
         """The bucket is a new one: what was noted of the old one is void, what was told of limits is told again."""
@@ -65,9 +87,11 @@ class Tab:
 
     def _what(self) -> Settlement | None:
         told = self._told if self._told != self._told_before else (UNTOLD, UNTOLD)
-        what = Settlement(
-            self._requests, self._tokens, self._lowered_requests, self._lowered_tokens, *map(_known, told)
-        )
+        newest = max((each.at for each in self._shortages), default=0.0)
+        latest = [each for each in self._shortages if each.at >= newest - TOGETHER_S]
+        lowered_requests = _asked((each.missing_requests, each.lowered_requests) for each in latest)
+        lowered_tokens = _asked((each.missing_tokens, each.lowered_tokens) for each in latest)
+        what = Settlement(self._requests, self._tokens, lowered_requests, lowered_tokens, *map(_known, told))
         return None if what == Settlement() else what
 
 
@@ -76,11 +100,21 @@ def _newer(known: int, told: int) -> int:
     return told if told > 0 or known == UNTOLD else known
 
 
-def _asked(noted: int | None, left: int | None, level: int, lowered: int) -> int | None:
-    """The most that any reply asks to be taken off in all: less is left than the bucket held, or nothing to ask."""
-    if left is None or left >= level:
-        return noted
-    return max(noted or 0, lowered + level - left)
+def _missing(left: int | None, level: int, lowered: int) -> int | None:
+    return None if left is None else lowered + level - left
+
+
+def _asked(shortages: Iterable[tuple[int | None, int]]) -> int | None:
+    """What is to be taken off in all, or None when that has happened.
+
+    The mean: requests overtake each other on their way, and one that arrives late finds less left than was there for
+    it, by what one that arrives early finds too much. The largest alone would take off what is not missing, for good.
+    """
+    told = [(missing, lowered) for missing, lowered in shortages if missing is not None]
+    if not told:
+        return None
+    mean = sum(missing for missing, _ in told) // len(told)
+    return mean if mean > min(lowered for _, lowered in told) else None
 
 
 def _known(limit: int) -> int | None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from corpusmill.limits import Grant, Told
 from corpusmill.limits.bucket import Settlement
 from corpusmill.limits.tab import Tab
@@ -57,11 +62,42 @@ def test_less_left_than_the_bucket_held_at_the_grant_asks_for_the_difference() -
 
 def test_many_replies_about_one_shortage_ask_for_it_once() -> None:
     tab = Tab()
-    for left in (30, 25, 28):
+    for left in (25, 25, 25):
         tab.hear(Told(rpm=500, tpm=9, requests_left=left), GRANT, paid=True)
     asked = tab.take()
     assert asked is not None
     assert asked.lowered_requests == 3 + 15
+
+
+def test_requests_that_overtake_each_other_make_no_shortage() -> None:
+    tab = Tab()
+    # Ten of one moment, of which the endpoint sees the last first: 49 are left for that one, 40 for the first.
+    for order in range(10):
+        tab.hear(Told(rpm=500, tpm=9, requests_left=40 + order), replace(GRANT, level_requests=49 - order), paid=True)
+    asked = tab.take()
+    assert asked is not None
+    assert asked.lowered_requests is None
+
+
+@given(st.permutations(range(20)), st.integers(0, 5))
+def test_whatever_the_order_of_arrival_just_what_is_missing_is_asked_for(order: list[int], missing: int) -> None:
+    tab = Tab()
+    for arrived, granted in enumerate(order):
+        told = Told(rpm=500, tpm=9, requests_left=100 - missing - arrived)
+        tab.hear(told, replace(GRANT, level_requests=100 - granted, lowered_requests=0), paid=True)
+    asked = tab.take()
+    assert asked is not None
+    assert (asked.lowered_requests or 0) == missing
+
+
+def test_replies_to_requests_of_earlier_do_not_hide_a_new_shortage() -> None:
+    tab = Tab()
+    for at in (1.0, 4.0, 5.0):
+        tab.hear(Told(rpm=500, tpm=9, requests_left=40), replace(GRANT, at=at), paid=True)
+    tab.hear(Told(rpm=500, tpm=9, requests_left=20), replace(GRANT, at=9.0), paid=True)
+    asked = tab.take()
+    assert asked is not None
+    assert asked.lowered_requests == 3 + 20
 
 
 def test_a_new_bucket_is_told_the_limits_again_and_nothing_else() -> None:
