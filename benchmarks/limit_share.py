@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import servers
+from benchmarks import cool_down, servers
 from benchmarks.fleet import Fleet
 from benchmarks.limit_cases import RPM, TPM, Case
 from benchmarks.limit_watch import Watch
@@ -48,6 +48,7 @@ class Used:
 def measure(cases: Sequence[Case], seconds: float) -> Section:
     """The fleet in each case for so long, the cases that learn or in which something happens for longer."""
     found = [used(case, seconds) for case in cases]
+    cooled = cool_down.measure()
     return Section(
         "The fleet under one limit",
         f"1, 2 or 4 worker processes and a scheduler on PostgreSQL share {RPM:,} RPM and {TPM:,} TPM for {seconds:.0f} "
@@ -55,8 +56,8 @@ def measure(cases: Sequence[Case], seconds: float) -> Section:
         "told nothing about each other. The share is that of what the endpoint's bucket and its refill let through "
         "since the first request where the depth is told, else that of the refill after the first seconds (learnt: "
         "the first minute). Latencies are lognormal, 300 ms in the middle.",
-        [_table(found)],
-        [bar for one in found for bar in _bars(one)],
+        [_table(found), cool_down.table(cooled)],
+        [*(bar for one in found for bar in _bars(one)), *cool_down.bars(cooled)],
         plots=[_plot(one) for one in found if one.case.happens == "storm"],
     )
 

@@ -43,7 +43,7 @@ class Alone:
             await end([answered])
             self._share = None
         # Each process has sent its share, which the bucket knows nothing of: it starts from empty.
-        self._link.slow_down(Slowdown(drain=True))
+        self._link.slow_down(Slowdown())
         log.warning("limiter with the fleet again model=%s", self._model)
 
     def cool(self, seconds: float) -> None:

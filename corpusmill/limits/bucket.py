@@ -85,14 +85,15 @@ class Slowdown:
 
     `ramp`: of the whole rate; negative: of what is left of it, so that the way back takes as long from wherever it is.
 
-    `drain`: the bucket is empty when it goes on, so that nobody rushes in. `day`: a day is used up until then.
+    `left_s`: the seconds of the rate that the bucket holds at most when it goes on, so that nobody rushes in. `day`: a
+    day is used up until then.
     `of_traffic`: keep so much of what was sent lately, be it far less than the limit.
     """
 
     cool_s: float = 0.0
     keep: float = 1.0
     ramp: float = 0.0
-    drain: bool = True
+    left_s: float = 0.0
     day: bool = False
     of_traffic: bool = False
 
@@ -157,7 +158,7 @@ class Bucket:
 
     async def slow_down(self, what: Slowdown) -> float:
         """Slow the fleet down; returns the seconds until anything is granted again. Twice is as good as once."""
-        args = (int(what.cool_s * 1e6), what.keep, what.ramp, int(what.drain), int(what.day), int(what.of_traffic))
+        args = (int(what.cool_s * 1e6), what.keep, what.ramp, what.left_s, int(what.day), int(what.of_traffic))
         ((known, *cool),) = await run(self._redis, [Call("cool", [self._key], args)])
         if not known:
             raise BucketUnknown

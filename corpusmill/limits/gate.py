@@ -34,6 +34,7 @@ LINGER_S = 0.003  # how long a first waiter waits for others to share its round 
 SETTLE_S = 0.05  # how long what comes back is gathered
 LEAST_WAIT_S = 0.01  # at 500 grants a second: five grants a round trip instead of one
 LONGEST_WAIT_S = 1.0  # then ask again: the limits may have been raised meanwhile
+SPREAD_S = 0.04  # at most how far apart the fleet's processes come back, so that they do not in one instant
 PARK_S = 60.0
 
 
@@ -163,7 +164,8 @@ class Gate:
 
     def penalty(self, retry_after_s: float | None, kind: Refusal) -> None:
         """Slow the whole fleet down after a refusal; with `retry_after_s` nothing is granted for so long."""
-        slowdown = slowdown_for(kind, retry_after_s, tpm=self.rates.tpm if self.rates else 0)
+        tpm = self.rates.tpm if self.rates else 0
+        slowdown = slowdown_for(kind, retry_after_s, tpm=tpm, floor_s=self._floors_s["normal"])
         self._cool_until = max(self._cool_until, self._time() + slowdown.cool_s)
         self._alone.cool(slowdown.cool_s)
         if not self.free:
@@ -238,8 +240,7 @@ class Gate:
             self._waiting.refuse(priority, _parked(reserved.wait_s, reserved.why))
         elif reserved.wait_s > 0:
             wait = min(max(reserved.wait_s, LEAST_WAIT_S), LONGEST_WAIT_S)
-            # A little more, so that the fleet's processes do not all come back in one instant.
-            self._blocked[priority] = self._time() + wait + min(0.05, wait * random.uniform(0, 0.1))  # noqa: S311
+            self._blocked[priority] = self._time() + wait + min(SPREAD_S, wait * random.uniform(0, 0.1))  # noqa: S311
 
     def _hold_back(self, priority: Priority, turns: list[Turn], reserved: Reserved) -> None:
         """Who has used up his own part of the limit is not asked for until there is room in it."""

@@ -35,13 +35,28 @@ ANSWERS: Mapping[Refusal, Answer] = {
 }
 
 
-def slowdown_for(kind: Refusal, retry_after_s: float | None, *, tpm: int) -> Slowdown:
-    """What to tell the bucket after a refusal, under a limit of `tpm` tokens a minute (0: none)."""
+def slowdown_for(kind: Refusal, retry_after_s: float | None, *, tpm: int, floor_s: float) -> Slowdown:
+    """What to tell the bucket after a refusal.
+
+    Args:
+        kind: what the endpoint objected to.
+        retry_after_s: what it said; None: nothing.
+        tpm: the limit of tokens a minute, 0 for none.
+        floor_s: what usual work leaves in the bucket, in seconds of the rate. So much may be there after the wait, in
+            which the endpoint's own has refilled: work goes on when it is over, and nobody has saved anything up.
+    """
     answer = ANSWERS[kind]
     ramp = SLOW_RAMP if kind == "slow_down" and tpm > RAMP_RULE_TPM else answer.ramp
     cool_s = answer.cool_s if retry_after_s is None else min(max(retry_after_s, 0.0), LONGEST_COOL_S)
     of_traffic = kind in ("overload", "slow_down")
-    return Slowdown(cool_s=cool_s, keep=answer.keep, ramp=ramp, day=kind == "day", of_traffic=of_traffic)
+    return Slowdown(
+        cool_s=cool_s,
+        keep=answer.keep,
+        ramp=ramp,
+        left_s=min(cool_s, floor_s),
+        day=kind == "day",
+        of_traffic=of_traffic,
+    )
 
 
 def strongest(one: Slowdown | None, other: Slowdown) -> Slowdown:
@@ -52,6 +67,6 @@ def strongest(one: Slowdown | None, other: Slowdown) -> Slowdown:
     return replace(
         stricter,
         cool_s=max(one.cool_s, other.cool_s),
-        drain=one.drain or other.drain,
+        left_s=min(one.left_s, other.left_s),
         day=one.day or other.day,
     )

@@ -1,8 +1,8 @@
 -- cool.lua: slow the whole fleet down after the endpoint has refused a request. Carried out twice it acts once.
 -- KEYS[1] the bucket
 -- ARGV cool (us: nothing is granted for so long), keep (share of the rate to keep, 1 for all), ramp (what the share
---      grows by, a second; negative: relative to the share that is left), drain (1: the bucket is empty when it goes on, so
---      that nobody rushes in), day (1: a limit of a day is used up, and the next one begins when the cool-down ends),
+--      grows by, a second; negative: relative to the share that is left), left (s: of the rate,
+--      the bucket holds so much at most when it goes on, so that nobody rushes in), day (1: a limit of a day is used up, and the next one begins when the cool-down ends),
 --      of_traffic (1: keep that share of what was sent lately, which may be far less than the limit)
 -- Returns {1, cool_us}, or {0}: Redis knows no such bucket.
 
@@ -31,6 +31,7 @@ if keep < 1 and (now < b.cut or now - b.cut >= CUT_US) then
   b.factor, b.cut = left, now
 end
 if ARGV[5] == '1' then b.day_ends = b.cool end
-if ARGV[4] == '1' then b.level_r, b.level_t = math.min(b.level_r, 0), math.min(b.level_t, 0) end
+local left = tonumber(ARGV[4])
+b.level_r, b.level_t = math.min(b.level_r, left * b.rate_r), math.min(b.level_t, left * b.rate_t)
 save_bucket(b)
 return {1, math.max(0, b.cool - now)}
