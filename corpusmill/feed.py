@@ -15,13 +15,12 @@ from kombu.exceptions import KombuError
 from corpusmill.app import KINDS, PRIORITIES, QueueKind, broker_unavailable, publish, queue_name
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Priority, ShardRef
+from corpusmill.ledger.workers import LIVE_S
 
 log = logging.getLogger(__name__)
 
 # Wake-ups kept ready for each slot of the fleet: enough that no slot waits for the next tick.
 AHEAD = 2
-# A worker that has not been heard of for so long has no slots to feed.
-LIVE_S = 60.0
 # A wake-up that a worker has just taken from its queue is not claimed yet.
 IN_HAND_S = 3.0
 

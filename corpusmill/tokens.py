@@ -8,11 +8,10 @@ that splits words splits anyway: the sum over the blocks is the count of the who
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
-import io
 import re
+from binascii import a2b_base64
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from importlib import resources
@@ -153,5 +152,6 @@ def _ranks(name: str) -> dict[bytes, int]:
         raise CorpusmillError(
             f"the token ranks of {name} are damaged", where=str(file), next_step="reinstall corpusmill"
         )
-    lines = (line.split() for line in io.BytesIO(data))
-    return {base64.b64decode(token): int(rank) for token, rank in lines}
+    # A line is a token and its rank. Taken apart by loops in C: two hundred thousand of them are a tenth of a second.
+    words = data.split()
+    return dict(zip(map(a2b_base64, words[::2]), map(int, words[1::2]), strict=True))

@@ -5,13 +5,13 @@ The caller's transaction holds the whole of it: a migration that fails leaves th
 
 from alembic import context
 
-from corpusmill.ledger.models import Base
+from corpusmill.ledger.whole_schema import METADATA
 
 connection = context.config.attributes["connection"]
 # batch: SQLite changes a table by making it anew.
 context.configure(
     connection=connection,
-    target_metadata=Base.metadata,
+    target_metadata=METADATA,
     render_as_batch=connection.dialect.name == "sqlite",
     transactional_ddl=False,
 )

@@ -11,8 +11,9 @@ from prometheus_client.core import Metric
 
 from corpusmill.app import queue_name
 from corpusmill.errors import CorpusmillError
-from corpusmill.feed import LIVE_S, queue_lengths
+from corpusmill.feed import queue_lengths
 from corpusmill.ledger.records import Overview
+from corpusmill.ledger.workers import LIVE_S
 from scheduler.duty import Duty
 from workers.exporter import Health
 from workers.families import counts, gauge, gauges

@@ -13,7 +13,8 @@ from corpusmill.cli.options import BudgetTokens, CorpusFlags, Dimensions, MaxSha
 from corpusmill.cli.output import out
 
 if TYPE_CHECKING:
-    from corpusmill.collections import Report, SetReport
+    from corpusmill.collections.reembedding import SetReport
+    from corpusmill.collections.report import Report
     from corpusmill.mill import Job
     from corpusmill.mill.ask import Terms
 
@@ -89,7 +90,8 @@ def sync(
     The same command again goes on where it stopped; once it is complete it sends nothing.
     """
     from corpusmill.cli.following import opened
-    from corpusmill.collections import SyncAsk, Syncing
+    from corpusmill.collections.ask import SyncAsk
+    from corpusmill.collections.syncing import Syncing
     from corpusmill.mill.options import sorted_out
 
     shape, _, _ = sorted_out({**corpus.as_dict(), "skip_invalid": skip_invalid})
@@ -130,7 +132,7 @@ def reembed(
     """
     from corpusmill.cli.durations import seconds
     from corpusmill.cli.following import opened
-    from corpusmill.collections import ReembedAsk, Reembedding
+    from corpusmill.collections.reembedding import ReembedAsk, Reembedding
 
     keep_s = seconds(keep, flag="--keep") if activate == "when-complete" else None
     ask = ReembedAsk(name=collection, model=model, dimensions=dimensions, keep_s=keep_s, terms=run.terms())

@@ -115,7 +115,8 @@ def activate(
     """Let readers see another set from now on; refused while it lacks vectors that the active one has."""
     from corpusmill.cli.durations import seconds
     from corpusmill.cli.following import opened
-    from corpusmill.collections import parted, switching
+    from corpusmill.collections import switching
+    from corpusmill.collections.names import parted
     from corpusmill.errors import UsageError
 
     name, set_name = parted(ref)

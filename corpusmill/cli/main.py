@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import corpusmill
+from corpusmill import _entry
 from corpusmill.cli.commands import COMMANDS, Command
 from corpusmill.cli.flags import set_globals, spread, with_globals
 from corpusmill.cli.output import interrupted, nobody_reads, out
@@ -114,6 +115,7 @@ def _top(
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point `corpusmill`: run the command line and leave with its exit code."""
+    _entry.start_lightly()
     code = outcome(sys.argv[1:] if arguments is None else list(arguments))
     try:
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from corpusmill.cli.options import ErrorsFile, FailureClasses
 from corpusmill.cli.output import out
 
 if TYPE_CHECKING:
-    from corpusmill.collections import Chosen
+    from corpusmill.collections.exporting import Chosen
     from corpusmill.mill import Failure, Mill
 
 JobOrCollection = Annotated[
@@ -34,7 +34,7 @@ def export(
     `embed` writes them; also while a sync is under way.
     """
     from corpusmill.cli.following import opened
-    from corpusmill.collections import choose
+    from corpusmill.collections.exporting import choose
 
     with opened() as mill:
         chosen = choose(mill.place.ledger, job)
@@ -49,7 +49,7 @@ def export(
 
 
 def _export_collection(mill: Mill, chosen: Chosen, file: Path, *, force: bool) -> None:
-    from corpusmill.collections import export
+    from corpusmill.collections.exporting import export
 
     written = export(mill.place, chosen, file, force=force)
     files = [str(path) for path in written.paths]
@@ -67,7 +67,7 @@ def failures(job: JobOrCollection, class_: FailureClasses = None) -> None:
     """
     from corpusmill.cli.following import opened
     from corpusmill.cli.report import by_class
-    from corpusmill.collections import choose
+    from corpusmill.collections.exporting import choose
 
     with opened() as mill:
         chosen = choose(mill.place.ledger, job)

@@ -2,24 +2,6 @@
 
 A sync is an ordinary job over the chunks that have no vector yet; what readers see changes at one moment, when it is
 finished.
+
+Nothing is imported here: to write the vectors of a collection to a file takes none of what a sync needs.
 """
-
-from corpusmill.collections.ask import SyncAsk
-from corpusmill.collections.exporting import Chosen, choose, export
-from corpusmill.collections.names import parted
-from corpusmill.collections.reembedding import ReembedAsk, Reembedding, SetReport
-from corpusmill.collections.report import Report
-from corpusmill.collections.syncing import Syncing
-
-__all__ = [
-    "Chosen",
-    "ReembedAsk",
-    "Reembedding",
-    "Report",
-    "SetReport",
-    "SyncAsk",
-    "Syncing",
-    "choose",
-    "export",
-    "parted",
-]

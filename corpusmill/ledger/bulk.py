@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ARRAY,
@@ -25,12 +25,14 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
+
+from corpusmill.ledger.base import Base, Col
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
-KeyColumn = Column[Any] | InstrumentedAttribute[Any]
 _Adapt = Callable[[Any], Any] | None
 # SQLite takes 32,766 parameters a statement; this keeps statements small enough to be compiled once and cached.
 _LOOKED_UP = 500
@@ -39,14 +41,12 @@ _LOOKED_UP = 500
 _AT_ONCE = 200
 
 
-def table_of(model: type[DeclarativeBase]) -> Table:
-    """The Core table behind a model."""
-    table = model.__table__
-    assert isinstance(table, Table)  # noqa: S101 - narrows the type; ours all are
-    return table
+def table_of(model: type[Base]) -> Table:
+    """The table behind a class."""
+    return model.__table__
 
 
-def insert_new(conn: Connection, model: type[DeclarativeBase], rows: Iterable[Row]) -> set[Key]:
+def insert_new(conn: Connection, model: type[Base], rows: Iterable[Row]) -> set[Key]:
     """Insert the rows whose primary key is not there yet; return the keys of those, in the order of its columns.
 
     Of rows with one key the first counts. Rows are inserted in key order, so that transactions that insert the same
@@ -109,7 +109,7 @@ def _existing(conn: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
     return found
 
 
-def append_rows(conn: Connection, model: type[DeclarativeBase], names: tuple[str, ...], rows: Sequence[Key]) -> None:
+def append_rows(conn: Connection, model: type[Base], names: tuple[str, ...], rows: Sequence[Key]) -> None:
     """Append rows that are known to be new, given as the values of the columns `names`: COPY on PostgreSQL."""
     if not rows:
         return
@@ -169,13 +169,19 @@ def _adapt(column: Column[Any], dialect: Dialect) -> _Adapt:
     return adapt
 
 
-def upsert(conn: Connection, model: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
+def upsert(conn: Connection, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
     """An INSERT of the connection's dialect, which knows ON CONFLICT."""
-    table = table_of(model)
-    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+    # Only the dialect in use is loaded: the other one would be a tenth of what a command takes to start.
+    if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as into_postgresql
+
+        return into_postgresql(table_of(model))
+    from sqlalchemy.dialects.sqlite import insert as into_sqlite
+
+    return into_sqlite(table_of(model))
 
 
-def with_keys(columns: Sequence[KeyColumn], keys: Iterable[Key]) -> ColumnElement[bool]:
+def with_keys(columns: Sequence[Col[Any]], keys: Iterable[Key]) -> ColumnElement[bool]:
     """Condition on the one or two columns of a key that it is one of these.
 
     Pairs go in as `a = … AND b IN (…)` for each `a`, of which there are few: for a list of pairs SQLite reads all rows.
@@ -189,7 +195,7 @@ def with_keys(columns: Sequence[KeyColumn], keys: Iterable[Key]) -> ColumnElemen
     return or_(false(), *(and_(first == one, second.in_(others)) for one, others in seconds.items()))
 
 
-def among(conn: Connection, column: InstrumentedAttribute[Any], values: Collection[Any]) -> list[ColumnElement[bool]]:
+def among(conn: Connection, column: Col[Any], values: Collection[Any]) -> list[ColumnElement[bool]]:
     """`column IN values`, as one condition or several to be tried in turn: SQLite takes no arrays."""
     ordered = sorted(values)
     if conn.dialect.name == "postgresql":

@@ -2,7 +2,7 @@
 
 Bulk tables (documents, chunks, items, results, usage) have natural keys that the writer counts up itself: loading
 needs no round trip for a number, and a row written twice meets itself. They carry no foreign keys: a check a row
-would cost more than the row, and only this package writes them.
+would cost more than the row, and only this package writes them. Indexes with a condition: `whole_schema`.
 
 Shards hold every counter of a job, so that a summary is a sum over shards, never a count over items.
 Times named `…_at` are epoch seconds (UTC), but `lease_until`, `sent_at`, `not_before` and `seen_at` are read on the
@@ -14,35 +14,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    String,
-    Text,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, ForeignKey, Index, String, text
 
-from corpusmill.ledger.types import BigId, Json, Usd
-
-
-class Base(DeclarativeBase):
-    """All tables of the ledger."""
-
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
-        int: Integer,
-        float: Double,
-        bytes: LargeBinary,
-        str: Text,
-        bool: Boolean,
-        Decimal: Usd,
-    }
-
+from corpusmill.ledger.base import Base, Col, column
+from corpusmill.ledger.types import BigId, Json
 
 # Rows found by their key alone live in the key's own tree: one look-up instead of two.
 CLUSTERED = {"sqlite_with_rowid": False}
@@ -52,8 +27,8 @@ class Meta(Base):
     """Single facts: the salt of key fingerprints, the boot that wrote the leases, the limiter's scopes in use."""
 
     __tablename__ = "meta"
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    value: Mapped[bytes]
+    name: Col[str] = column(String(64), primary_key=True)
+    value: Col[bytes]
 
 
 class Collection(Base):
@@ -63,16 +38,16 @@ class Collection(Base):
     """
 
     __tablename__ = "collections"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    name: Mapped[str | None] = mapped_column(unique=True)
-    created_at: Mapped[float]
-    shape: Mapped[Any | None] = mapped_column(Json)
-    active_set: Mapped[int | None] = mapped_column(BigInteger)
-    version: Mapped[int | None] = mapped_column(BigInteger)
-    next_version: Mapped[int | None] = mapped_column(BigInteger)
-    next_file: Mapped[int | None] = mapped_column(BigInteger)
-    next_document: Mapped[int | None] = mapped_column(BigInteger)
-    next_chunk: Mapped[int | None] = mapped_column(BigInteger)
+    id: Col[int] = column(BigId, primary_key=True)
+    name: Col[str | None] = column(unique=True)
+    created_at: Col[float]
+    shape: Col[Any | None] = column(Json)
+    active_set: Col[int | None] = column(BigInteger)
+    version: Col[int | None] = column(BigInteger)
+    next_version: Col[int | None] = column(BigInteger)
+    next_file: Col[int | None] = column(BigInteger)
+    next_document: Col[int | None] = column(BigInteger)
+    next_chunk: Col[int | None] = column(BigInteger)
 
 
 class Document(Base):
@@ -84,28 +59,19 @@ class Document(Base):
     """
 
     __tablename__ = "documents"
-    __table_args__ = (
-        Index(
-            "documents_by_place",
-            "collection_id",
-            "place",
-            sqlite_where=text("place IS NOT NULL"),
-            postgresql_where=text("place IS NOT NULL"),
-        ),
-        CLUSTERED,
-    )
-    collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    document_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    source: Mapped[str]
-    record_id: Mapped[str] = mapped_column("id")
-    line: Mapped[int | None]
-    extra: Mapped[Any | None] = mapped_column("metadata", Json)
-    place: Mapped[bytes | None]
-    digest: Mapped[bytes | None]
-    first_chunk: Mapped[int | None] = mapped_column(BigInteger)
-    chunks: Mapped[int | None] = mapped_column(BigInteger)
-    from_version: Mapped[int | None] = mapped_column(BigInteger)
-    until_version: Mapped[int | None] = mapped_column(BigInteger)
+    __table_args__ = (CLUSTERED,)
+    collection_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    document_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    source: Col[str]
+    record_id: Col[str] = column("id")
+    line: Col[int | None]
+    extra: Col[Any | None] = column("metadata", Json)
+    place: Col[bytes | None]
+    digest: Col[bytes | None]
+    first_chunk: Col[int | None] = column(BigInteger)
+    chunks: Col[int | None] = column(BigInteger)
+    from_version: Col[int | None] = column(BigInteger)
+    until_version: Col[int | None] = column(BigInteger)
 
 
 class Chunk(Base):
@@ -115,16 +81,16 @@ class Chunk(Base):
     """
 
     __tablename__ = "chunks"
-    collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    chunk_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    document_no: Mapped[int] = mapped_column(BigInteger)
-    chunk: Mapped[int]
-    start_offset: Mapped[int] = mapped_column(BigInteger)
-    end_offset: Mapped[int] = mapped_column(BigInteger)
-    text: Mapped[str | None]
-    body: Mapped[bytes | None]
-    tokens: Mapped[int | None] = mapped_column(BigInteger)
-    problem: Mapped[Any | None] = mapped_column(Json)
+    collection_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    chunk_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    document_no: Col[int] = column(BigInteger)
+    chunk: Col[int]
+    start_offset: Col[int] = column(BigInteger)
+    end_offset: Col[int] = column(BigInteger)
+    text: Col[str | None]
+    body: Col[bytes | None]
+    tokens: Col[int | None] = column(BigInteger)
+    problem: Col[Any | None] = column(Json)
 
 
 class Job(Base):
@@ -137,54 +103,54 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (Index("jobs_by_state", "state"), Index("jobs_by_name", "name"))
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    public_id: Mapped[str] = mapped_column(String(16), unique=True)
-    key: Mapped[bytes] = mapped_column(unique=True)
-    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="RESTRICT"))
-    name: Mapped[str | None]
-    kind: Mapped[str] = mapped_column(String(16))
-    queue_kind: Mapped[str] = mapped_column(String(16))
-    model: Mapped[str]
-    provider: Mapped[str]
-    endpoint: Mapped[str]
-    key_fingerprint: Mapped[str] = mapped_column(String(64))
-    spec: Mapped[Any] = mapped_column(Json)
-    state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str | None] = mapped_column(String(16))
-    note: Mapped[str | None]
-    priority: Mapped[str] = mapped_column(String(8))
-    labels: Mapped[Any] = mapped_column(Json)
-    cache: Mapped[bool]
-    shard_size: Mapped[int]
-    items: Mapped[int] = mapped_column(BigInteger)
-    documents: Mapped[int] = mapped_column(BigInteger)
-    input_tokens: Mapped[int] = mapped_column(BigInteger)
-    shards_open: Mapped[int]
-    budget_usd: Mapped[Decimal | None]
-    set_aside: Mapped[Decimal]
-    first: Mapped[int | None] = mapped_column(BigInteger)
-    out: Mapped[str | None]
-    errors_out: Mapped[str | None]
-    detached: Mapped[bool]
-    price_card: Mapped[Any | None] = mapped_column(Json)
-    created_at: Mapped[float]
-    committed_at: Mapped[float | None]
-    finished_at: Mapped[float | None]
-    flex: Mapped[str | None] = mapped_column(String(8))
-    max_share: Mapped[float | None]
-    budget_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    id: Col[int] = column(BigId, primary_key=True)
+    public_id: Col[str] = column(String(16), unique=True)
+    key: Col[bytes] = column(unique=True)
+    collection_id: Col[int] = column(ForeignKey("collections.id", ondelete="RESTRICT"))
+    name: Col[str | None]
+    kind: Col[str] = column(String(16))
+    queue_kind: Col[str] = column(String(16))
+    model: Col[str]
+    provider: Col[str]
+    endpoint: Col[str]
+    key_fingerprint: Col[str] = column(String(64))
+    spec: Col[Any] = column(Json)
+    state: Col[str] = column(String(16))
+    reason: Col[str | None] = column(String(16))
+    note: Col[str | None]
+    priority: Col[str] = column(String(8))
+    labels: Col[Any] = column(Json)
+    cache: Col[bool]
+    shard_size: Col[int]
+    items: Col[int] = column(BigInteger)
+    documents: Col[int] = column(BigInteger)
+    input_tokens: Col[int] = column(BigInteger)
+    shards_open: Col[int]
+    budget_usd: Col[Decimal | None]
+    set_aside: Col[Decimal]
+    first: Col[int | None] = column(BigInteger)
+    out: Col[str | None]
+    errors_out: Col[str | None]
+    detached: Col[bool]
+    price_card: Col[Any | None] = column(Json)
+    created_at: Col[float]
+    committed_at: Col[float | None]
+    finished_at: Col[float | None]
+    flex: Col[str | None] = column(String(8))
+    max_share: Col[float | None]
+    budget_tokens: Col[int | None] = column(BigInteger)
 
 
 class Item(Base):
     """One unit of a job. Its shard is `item_no // job.shard_size`; without a key it failed at intake."""
 
     __tablename__ = "items"
-    __table_args__ = CLUSTERED
-    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    item_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    chunk_no: Mapped[int] = mapped_column(BigInteger)
-    key: Mapped[bytes | None]
-    tokens: Mapped[int]
+    __table_args__ = (CLUSTERED,)
+    job_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    item_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    chunk_no: Col[int] = column(BigInteger)
+    key: Col[bytes | None]
+    tokens: Col[int]
 
 
 class Shard(Base):
@@ -196,53 +162,35 @@ class Shard(Base):
     """
 
     __tablename__ = "shards"
-    __table_args__ = (
-        Index(
-            "shards_ready",
-            "job_id",
-            "shard_no",
-            sqlite_where=text("NOT done AND sent_at IS NULL"),
-            postgresql_where=text("NOT done AND sent_at IS NULL"),
-        ),
-        Index(
-            "shards_sent",
-            "job_id",
-            "shard_no",
-            sqlite_where=text("NOT done AND sent_at IS NOT NULL"),
-            postgresql_where=text("NOT done AND sent_at IS NOT NULL"),
-        ),
-    )
-    job_id: Mapped[int] = mapped_column(
-        ForeignKey("jobs.id", ondelete="RESTRICT"), primary_key=True, autoincrement=False
-    )
-    shard_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    size: Mapped[int]
-    goal: Mapped[int]
-    done: Mapped[bool]
-    owner: Mapped[str | None]
-    fence: Mapped[int]
-    lease_until: Mapped[float | None]
-    sent_at: Mapped[float | None]
-    not_before: Mapped[float | None]
-    succeeded: Mapped[int]
-    failed: Mapped[int]
-    cached: Mapped[int]
-    truncated: Mapped[int]
-    requests: Mapped[int]
-    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
-    completion_tokens: Mapped[int] = mapped_column(BigInteger)
-    max_completion: Mapped[int]
-    usd: Mapped[Decimal]
-    unknown_usd: Mapped[Decimal]
-    unknown_attempts: Mapped[int]
-    unpriced: Mapped[int]
-    reserved: Mapped[Decimal]
-    last_at: Mapped[float | None]
-    deaths: Mapped[int] = mapped_column(server_default="0")
+    job_id: Col[int] = column(ForeignKey("jobs.id", ondelete="RESTRICT"), primary_key=True, autoincrement=False)
+    shard_no: Col[int] = column(primary_key=True, autoincrement=False)
+    size: Col[int]
+    goal: Col[int]
+    done: Col[bool]
+    owner: Col[str | None]
+    fence: Col[int]
+    lease_until: Col[float | None]
+    sent_at: Col[float | None]
+    not_before: Col[float | None]
+    succeeded: Col[int]
+    failed: Col[int]
+    cached: Col[int]
+    truncated: Col[int]
+    requests: Col[int]
+    prompt_tokens: Col[int] = column(BigInteger)
+    completion_tokens: Col[int] = column(BigInteger)
+    max_completion: Col[int]
+    usd: Col[Decimal]
+    unknown_usd: Col[Decimal]
+    unknown_attempts: Col[int]
+    unpriced: Col[int]
+    reserved: Col[Decimal]
+    last_at: Col[float | None]
+    deaths: Col[int] = column(server_default="0")
 
 
 UNDONE = text("NOT shards.done")
-"""A shard that still has something to do, in the words of the indexes above: `done IS false` would not use them."""
+"""A shard that still has something to do, in the words of its indexes: `done IS false` would not use them."""
 
 
 class Answer(Base):
@@ -252,43 +200,34 @@ class Answer(Base):
     """
 
     __tablename__ = "answers"
-    key: Mapped[bytes] = mapped_column(primary_key=True)
-    vector: Mapped[bool]
-    body: Mapped[bytes]
-    output: Mapped[str | None]
-    model: Mapped[str]
-    tier: Mapped[str | None]
-    finish_reason: Mapped[str | None]
-    truncated: Mapped[bool]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    reasoning_tokens: Mapped[int]
-    at: Mapped[float]
+    key: Col[bytes] = column(primary_key=True)
+    vector: Col[bool]
+    body: Col[bytes]
+    output: Col[str | None]
+    model: Col[str]
+    tier: Col[str | None]
+    finish_reason: Col[str | None]
+    truncated: Col[bool]
+    prompt_tokens: Col[int]
+    cached_tokens: Col[int]
+    completion_tokens: Col[int]
+    reasoning_tokens: Col[int]
+    at: Col[float]
 
 
 class Result(Base):
     """How an item ended. Without `error_class` it succeeded, by the answer under the item's key."""
 
     __tablename__ = "results"
-    __table_args__ = (
-        Index(
-            "results_failed",
-            "job_id",
-            "error_class",
-            sqlite_where=text("error_class IS NOT NULL"),
-            postgresql_where=text("error_class IS NOT NULL"),
-        ),
-        CLUSTERED,
-    )
-    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    item_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    cached: Mapped[bool]
-    error_class: Mapped[str | None]
-    error: Mapped[str | None]
-    attempts: Mapped[int]
-    request_id: Mapped[str | None]
-    at: Mapped[float]
+    __table_args__ = (CLUSTERED,)
+    job_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    item_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    cached: Col[bool]
+    error_class: Col[str | None]
+    error: Col[str | None]
+    attempts: Col[int]
+    request_id: Col[str | None]
+    at: Col[float]
 
 
 class Usage(Base):
@@ -298,84 +237,75 @@ class Usage(Base):
     """
 
     __tablename__ = "usage"
-    __table_args__ = (
-        Index(
-            "usage_wasted",
-            "job_id",
-            "item_no",
-            sqlite_where=text("item_no IS NOT NULL"),
-            postgresql_where=text("item_no IS NOT NULL"),
-        ),
-        CLUSTERED,
-    )
-    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    attempt_id: Mapped[bytes] = mapped_column(primary_key=True)
-    shard_no: Mapped[int]
-    provider: Mapped[str]
-    model: Mapped[str]
-    tier: Mapped[str | None]
-    items: Mapped[int]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    cache_write_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    reasoning_tokens: Mapped[int]
-    usd: Mapped[Decimal | None]
-    outcome: Mapped[str] = mapped_column(String(8))
-    request_id: Mapped[str | None]
-    latency_ms: Mapped[int | None]
-    at: Mapped[float]
-    item_no: Mapped[int | None] = mapped_column(BigInteger)
+    __table_args__ = (CLUSTERED,)
+    job_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    attempt_id: Col[bytes] = column(primary_key=True)
+    shard_no: Col[int]
+    provider: Col[str]
+    model: Col[str]
+    tier: Col[str | None]
+    items: Col[int]
+    prompt_tokens: Col[int]
+    cached_tokens: Col[int]
+    cache_write_tokens: Col[int]
+    completion_tokens: Col[int]
+    reasoning_tokens: Col[int]
+    usd: Col[Decimal | None]
+    outcome: Col[str] = column(String(8))
+    request_id: Col[str | None]
+    latency_ms: Col[int | None]
+    at: Col[float]
+    item_no: Col[int | None] = column(BigInteger)
 
 
 class Worker(Base):
     """A worker process and what it can serve; live while `seen_at` is less than `lease_s` ago."""
 
     __tablename__ = "workers"
-    id: Mapped[str] = mapped_column(primary_key=True)
-    host: Mapped[str]
-    pid: Mapped[int]
-    boot_id: Mapped[str]
-    slots: Mapped[int]
-    holds: Mapped[Any] = mapped_column(Json)
-    seen_at: Mapped[float]
-    lease_s: Mapped[float]
+    id: Col[str] = column(primary_key=True)
+    host: Col[str]
+    pid: Col[int]
+    boot_id: Col[str]
+    slots: Col[int]
+    holds: Col[Any] = column(Json)
+    seen_at: Col[float]
+    lease_s: Col[float]
 
 
 class LimitRule(Base):
     """What a person says a provider (and model; '' for all) allows. Rows are only added; the newest one holds."""
 
     __tablename__ = "limit_rules"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    provider: Mapped[str]
-    model: Mapped[str]
-    rpm: Mapped[int | None] = mapped_column(BigInteger)
-    tpm: Mapped[int | None] = mapped_column(BigInteger)
-    rpd: Mapped[int | None] = mapped_column(BigInteger)
-    tpd: Mapped[int | None] = mapped_column(BigInteger)
-    burst_s: Mapped[float | None]
-    removed: Mapped[bool]
-    at: Mapped[float]
+    id: Col[int] = column(BigId, primary_key=True)
+    provider: Col[str]
+    model: Col[str]
+    rpm: Col[int | None] = column(BigInteger)
+    tpm: Col[int | None] = column(BigInteger)
+    rpd: Col[int | None] = column(BigInteger)
+    tpd: Col[int | None] = column(BigInteger)
+    burst_s: Col[float | None]
+    removed: Col[bool]
+    at: Col[float]
 
 
 class CollectionFile(Base):
     """A file that a named collection was read from: its digest, and the times and size by which it is known again."""
 
     __tablename__ = "collection_files"
-    __table_args__ = CLUSTERED
-    collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    file_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    source: Mapped[str]
-    path: Mapped[str]
-    place: Mapped[bytes]
-    format: Mapped[str] = mapped_column(String(16))
-    digest: Mapped[bytes]
-    size: Mapped[int] = mapped_column(BigInteger)
-    mtime_ns: Mapped[int | None] = mapped_column(BigInteger)
-    ctime_ns: Mapped[int | None] = mapped_column(BigInteger)
-    documents: Mapped[int] = mapped_column(BigInteger)
-    from_version: Mapped[int] = mapped_column(BigInteger)
-    until_version: Mapped[int | None] = mapped_column(BigInteger)
+    __table_args__ = (CLUSTERED,)
+    collection_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    file_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    source: Col[str]
+    path: Col[str]
+    place: Col[bytes]
+    format: Col[str] = column(String(16))
+    digest: Col[bytes]
+    size: Col[int] = column(BigInteger)
+    mtime_ns: Col[int | None] = column(BigInteger)
+    ctime_ns: Col[int | None] = column(BigInteger)
+    documents: Col[int] = column(BigInteger)
+    from_version: Col[int] = column(BigInteger)
+    until_version: Col[int | None] = column(BigInteger)
 
 
 class EmbeddingSet(Base):
@@ -386,31 +316,31 @@ class EmbeddingSet(Base):
 
     __tablename__ = "embedding_sets"
     __table_args__ = (Index("embedding_sets_by_name", "collection_id", "name", unique=True),)
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    collection_id: Mapped[int] = mapped_column(BigInteger)
-    name: Mapped[str]
-    provider: Mapped[str]
-    spec: Mapped[Any] = mapped_column(Json)
-    state: Mapped[str] = mapped_column(String(16))
-    version: Mapped[int | None] = mapped_column(BigInteger)
-    job_id: Mapped[int | None] = mapped_column(BigInteger)
-    target: Mapped[int | None] = mapped_column(BigInteger)
-    keep_until: Mapped[float | None]
-    created_at: Mapped[float]
-    activated_at: Mapped[float | None]
-    keep_s: Mapped[float | None]
+    id: Col[int] = column(BigId, primary_key=True)
+    collection_id: Col[int] = column(BigInteger)
+    name: Col[str]
+    provider: Col[str]
+    spec: Col[Any] = column(Json)
+    state: Col[str] = column(String(16))
+    version: Col[int | None] = column(BigInteger)
+    job_id: Col[int | None] = column(BigInteger)
+    target: Col[int | None] = column(BigInteger)
+    keep_until: Col[float | None]
+    created_at: Col[float]
+    activated_at: Col[float | None]
+    keep_s: Col[float | None]
 
 
 class SetVector(Base):
     """The vector of a chunk in a set: the answer under `key`. With `error_class` there is none, and never will be."""
 
     __tablename__ = "set_vectors"
-    __table_args__ = CLUSTERED
-    set_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    chunk_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    key: Mapped[bytes | None]
-    error_class: Mapped[str | None]
-    error: Mapped[str | None]
+    __table_args__ = (CLUSTERED,)
+    set_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    chunk_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    key: Col[bytes | None]
+    error_class: Col[str | None]
+    error: Col[str | None]
 
 
 class CollectionVersion(Base):
@@ -420,32 +350,30 @@ class CollectionVersion(Base):
     """
 
     __tablename__ = "collection_versions"
-    collection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    version_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    set_id: Mapped[int] = mapped_column(BigInteger)
-    state: Mapped[str] = mapped_column(String(16))
-    owner: Mapped[str | None]
-    seen_at: Mapped[float | None]
-    sources: Mapped[bytes]
-    first_file: Mapped[int] = mapped_column(BigInteger)
-    first_document: Mapped[int] = mapped_column(BigInteger)
-    first_chunk: Mapped[int] = mapped_column(BigInteger)
-    job_id: Mapped[int | None] = mapped_column(BigInteger)
-    counts: Mapped[Any] = mapped_column(Json)
-    started_at: Mapped[float]
-    finished_at: Mapped[float | None]
+    collection_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    version_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    set_id: Col[int] = column(BigInteger)
+    state: Col[str] = column(String(16))
+    owner: Col[str | None]
+    seen_at: Col[float | None]
+    sources: Col[bytes]
+    first_file: Col[int] = column(BigInteger)
+    first_document: Col[int] = column(BigInteger)
+    first_chunk: Col[int] = column(BigInteger)
+    job_id: Col[int | None] = column(BigInteger)
+    counts: Col[Any] = column(Json)
+    started_at: Col[float]
+    finished_at: Col[float | None]
 
 
 class Output(Base):
     """A file that a job's results were written to, and what was written: only such a file is replaced unasked."""
 
     __tablename__ = "outputs"
-    job_id: Mapped[int] = mapped_column(
-        ForeignKey("jobs.id", ondelete="RESTRICT"), primary_key=True, autoincrement=False
-    )
-    path: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str]
-    at: Mapped[float]
+    job_id: Col[int] = column(ForeignKey("jobs.id", ondelete="RESTRICT"), primary_key=True, autoincrement=False)
+    path: Col[str] = column(primary_key=True)
+    digest: Col[str]
+    at: Col[float]
 
 
 class InFlight(Base):
@@ -453,19 +381,19 @@ class InFlight(Base):
 
     __tablename__ = "in_flight"
     __table_args__ = (Index("in_flight_by_shard", "job_id", "shard_no"), CLUSTERED)
-    key: Mapped[bytes] = mapped_column(primary_key=True)
-    job_id: Mapped[int] = mapped_column(BigInteger)
-    shard_no: Mapped[int]
-    fence: Mapped[int]
+    key: Col[bytes] = column(primary_key=True)
+    job_id: Col[int] = column(BigInteger)
+    shard_no: Col[int]
+    fence: Col[int]
 
 
 class Suspect(Base):
     """An item that was handed out when a worker died in a trial, or is being tried under `fence`."""
 
     __tablename__ = "suspects"
-    __table_args__ = CLUSTERED
-    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    item_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    shard_no: Mapped[int]
-    deaths: Mapped[int]
-    fence: Mapped[int]
+    __table_args__ = (CLUSTERED,)
+    job_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    item_no: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    shard_no: Col[int]
+    deaths: Col[int]
+    fence: Col[int]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute
 
 from corpusmill.ledger import encoding
 from corpusmill.ledger.database import Database
@@ -68,7 +67,7 @@ def _upto(job_id: int, states: Set[ItemState], after: int) -> Select[Any]:
     return select(func.max(page.c.item_no))
 
 
-def _within(column: InstrumentedAttribute[int], after: int, upto: int) -> tuple[ColumnElement[bool], ...]:
+def _within(column: ColumnElement[int], after: int, upto: int) -> tuple[ColumnElement[bool], ...]:
     return column > after, column <= upto
 
 

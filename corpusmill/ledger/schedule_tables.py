@@ -6,9 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import BigInteger, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
 
-from corpusmill.ledger.models import Base
+from corpusmill.ledger.base import Base, Col, column
 from corpusmill.ledger.types import BigId, Json
 
 
@@ -16,21 +15,21 @@ class Schedule(Base):
     """A command and when it is due. `next_at` is the first due time that nobody has claimed."""
 
     __tablename__ = "schedules"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
-    argv: Mapped[Any] = mapped_column(Json)
-    folder: Mapped[str]
-    cron: Mapped[str]
-    tz: Mapped[str]
-    catch_up: Mapped[str] = mapped_column(String(8))
-    state: Mapped[str] = mapped_column(String(8))
-    paths: Mapped[Any] = mapped_column(Json)
-    unseen: Mapped[Any | None] = mapped_column(Json)
-    daily_usd: Mapped[Decimal | None]
-    daily_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    max_share: Mapped[float | None]
-    next_at: Mapped[float]
-    created_at: Mapped[float]
+    id: Col[int] = column(BigId, primary_key=True)
+    name: Col[str] = column(unique=True)
+    argv: Col[Any] = column(Json)
+    folder: Col[str]
+    cron: Col[str]
+    tz: Col[str]
+    catch_up: Col[str] = column(String(8))
+    state: Col[str] = column(String(8))
+    paths: Col[Any] = column(Json)
+    unseen: Col[Any | None] = column(Json)
+    daily_usd: Col[Decimal | None]
+    daily_tokens: Col[int | None] = column(BigInteger)
+    max_share: Col[float | None]
+    next_at: Col[float]
+    created_at: Col[float]
 
 
 class ScheduleRun(Base):
@@ -41,14 +40,14 @@ class ScheduleRun(Base):
 
     __tablename__ = "schedule_runs"
     __table_args__ = (Index("schedule_runs_by_state", "state"), Index("schedule_runs_by_job", "job_id"))
-    schedule_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    due_at: Mapped[float] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(String(8))
-    note: Mapped[str | None]
-    job_id: Mapped[int | None] = mapped_column(BigInteger)
-    owner: Mapped[str | None]
-    seen_at: Mapped[float | None]
-    started_at: Mapped[float | None]
-    finished_at: Mapped[float | None]
-    exit_code: Mapped[int | None]
-    budget_day: Mapped[str | None] = mapped_column(String(10))
+    schedule_id: Col[int] = column(BigInteger, primary_key=True, autoincrement=False)
+    due_at: Col[float] = column(primary_key=True)
+    state: Col[str] = column(String(8))
+    note: Col[str | None]
+    job_id: Col[int | None] = column(BigInteger)
+    owner: Col[str | None]
+    seen_at: Col[float | None]
+    started_at: Col[float | None]
+    finished_at: Col[float | None]
+    exit_code: Col[int | None]
+    budget_day: Col[str | None] = column(String(10))

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, case, cast, func, or_, select, update
-from sqlalchemy.orm import InstrumentedAttribute
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import money, shards
@@ -23,7 +22,6 @@ CardFor = Callable[[str, str], PriceCard | None]
 _DAY_S = 86_400
 _PAGE = 2_000
 _LABEL = "label:"
-_GroupKey = ColumnElement[Any] | InstrumentedAttribute[Any]
 
 
 def totals(conn: Connection, what: str, since: float | None) -> list[UsageTotal]:
@@ -58,7 +56,7 @@ def _by_label(conn: Connection, label: str, since: float | None) -> list[UsageTo
     return [_total(value, rows) for value, rows in sorted(groups.items())]
 
 
-def _sums(conn: Connection, key: _GroupKey, since: float | None) -> Sequence[Row[Any]]:
+def _sums(conn: Connection, key: ColumnElement[Any], since: float | None) -> Sequence[Row[Any]]:
     """One row a group. Tokens are those of paid calls; what an unknown outcome may have cost stands apart."""
     paid = Usage.outcome == "paid"
     statement: Select[Any] = select(

@@ -12,6 +12,8 @@ from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Worker
 from corpusmill.ledger.records import WorkerView
 
+# A worker that has not been heard of for so long is not counted upon.
+LIVE_S = 60.0
 # Rows of workers that vanished without a word are kept this long, for `doctor` and the curious.
 _FORGOTTEN_S = 86_400
 

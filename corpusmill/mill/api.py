@@ -1,24 +1,28 @@
-"""`Mill`: the producer's API. The command line is a thin layer over it."""
+"""`Mill`: the producer's API. The command line is a thin layer over it.
+
+What reads sources (plan, submit) or asks the limiter is loaded when it is used: most commands only look at the ledger.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from corpusmill.ledger.records import LimitRule, UsageTotal
-from corpusmill.mill import limits
+from corpusmill.mill import rules
 from corpusmill.mill.ask import Ask
 from corpusmill.mill.job import Job
-from corpusmill.mill.limits import LimitRow
 from corpusmill.mill.listening import Listener, Silent
 from corpusmill.mill.options import CompletionOptions, CorpusOptions, RunOptions, sorted_out
 from corpusmill.mill.place import Place
-from corpusmill.mill.plan import Plan, plan
 from corpusmill.mill.pricing import card_for_model
-from corpusmill.mill.submit import submit
 from corpusmill.settings import Settings
+
+if TYPE_CHECKING:
+    from corpusmill.mill.limits import LimitRow
+    from corpusmill.mill.plan import Plan
 
 Source = str | Path
 Text = str | Mapping[str, Any]
@@ -114,6 +118,8 @@ class Mill:
 
     def submit(self, ask: Ask) -> Job:
         """Submit a prepared ask: the job, sent on its way unless there is nothing left to do."""
+        from corpusmill.mill.submit import submit
+
         submitted = submit(self._place, ask, self._listener)
         job = Job(self._place, submitted.job, requests_before=submitted.requests_before)
         job.start()
@@ -121,6 +127,8 @@ class Mill:
 
     def plan(self, ask: Ask, models: Sequence[str] = ()) -> Plan:
         """What an ask would take at each of `models`; spends nothing and writes nothing."""
+        from corpusmill.mill.plan import plan
+
         return plan(self._place, ask, models or (ask.model,), self._listener)
 
     def job(self, ref: str) -> Job:
@@ -141,15 +149,17 @@ class Mill:
 
     def limits(self) -> list[LimitRow]:
         """What limits hold for each provider that is set here and each model that jobs have used."""
-        return limits.limits(self._place)
+        from corpusmill.mill.limits import limits
+
+        return limits(self._place)
 
     def set_limits(self, provider: str, model: str = "", **said: int | float | None) -> LimitRule:
         """Set `rpm`, `tpm`, `burst_s`, `rpd` or `tpd` for all workers, over the settings; followed within 2 s."""
-        return limits.set_limits(self._place, provider, model, said)
+        return rules.set_limits(self._place, provider, model, said)
 
     def unset_limits(self, provider: str, model: str = "") -> None:
         """Let the settings hold again."""
-        limits.unset_limits(self._place, provider, model)
+        rules.unset_limits(self._place, provider, model)
 
     def reprice(self) -> int:
         """Fill in what unpriced calls cost, where a price is known by now; gives the number of calls priced."""

@@ -13,8 +13,8 @@ from corpusmill.embedded.place import place_of
 from corpusmill.endpoint import Limits
 from corpusmill.errors import UsageError
 from corpusmill.ledger.records import JobState, JobView, WorkerView
+from corpusmill.ledger.workers import LIVE_S
 from corpusmill.mill import outputs
-from corpusmill.mill.estimate import overhead_tokens, usd_of
 from corpusmill.mill.going_on import bind, uncapped
 from corpusmill.mill.place import Place
 from corpusmill.mill.pricing import refuse_budget, refuse_spent
@@ -29,9 +29,6 @@ from corpusmill.settings_sources import usual_name
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-_WORKERS_SEEN_S = 60.0
 
 
 class Job:
@@ -118,7 +115,7 @@ class Job:
 
     def workers(self) -> list[WorkerView]:
         """All live workers, whether or not they can serve this job."""
-        return self._place.ledger.workers(_WORKERS_SEEN_S)
+        return self._place.ledger.workers(LIVE_S)
 
     def latencies(self) -> tuple[float, float] | None:
         """Median and 95th percentile of the calls' latency, in milliseconds."""
@@ -142,6 +139,8 @@ class Job:
         cap = 0 if view.spec.queue_kind == "embedding" else output_cap(view.spec)
         if view.price_card is None or cap is None or view.kind == "request":
             return None
+        from corpusmill.mill.estimate import overhead_tokens, usd_of  # loads the tokenizer
+
         items = self._place.ledger.counts(view.id).items
         return usd_of(
             PriceCard.from_json(view.price_card),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from corpusmill.embedded.place import place_of, prepare
 from corpusmill.errors import Unavailable
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.workers import LIVE_S
 from corpusmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Place:
         self._lock = threading.RLock()
         self._ledger: Ledger | None = None
         self._session: Session | None = None
+        self._joined = False
         self._app: Any = None
 
     def __enter__(self) -> Self:
@@ -44,6 +46,7 @@ class Place:
         """Leave the supervisor and close the ledger; a job that was never detached pauses with its last viewer."""
         self._open.close()
         self._ledger = self._session = self._app = None
+        self._joined = False
 
     @property
     def ledger(self) -> Ledger:
@@ -63,8 +66,8 @@ class Place:
 
     @property
     def joined(self) -> bool:
-        """Whether work can be sent: the supervisor was joined, or this is a fleet whose app is made."""
-        return self._app is not None
+        """Whether work can be sent: the supervisor was joined, or the broker of this fleet has answered."""
+        return self._joined
 
     def join(self, providers: Collection[str]) -> None:
         """Make sure that work can be sent: start or join the supervisor and hand it these providers.
@@ -73,22 +76,28 @@ class Place:
             Unavailable: the supervisor does not come up, or the fleet's broker cannot be reached.
         """
         with self._lock:
-            if self._app is None:
-                self._app = self._make_app(providers)
+            if not self._joined:
+                self._join(providers)
+                self._joined = True
 
-    def _make_app(self, providers: Collection[str]) -> Any:
-        from corpusmill.app import make_app
-        from corpusmill.feed import queue_lengths
+    def _join(self, providers: Collection[str]) -> None:
+        if self.settings.embedded:
+            from corpusmill.embedded.client import join
 
-        if not self.settings.embedded:
-            app = make_app(self.settings)
+            self._session = self._open.enter_context(join(self.settings, provider_names=list(providers)))
+        else:
+            from corpusmill.feed import queue_lengths
+
             # Asked once: with no worker there is nothing to publish, and a broker that is away would never be told.
-            queue_lengths(app)
-            return app
-        from corpusmill.embedded.client import join
+            queue_lengths(self._publisher())
 
-        self._session = self._open.enter_context(join(self.settings, provider_names=list(providers)))
-        return make_app(self._session.settings)
+    def _publisher(self) -> Any:
+        with self._lock:
+            if self._app is None:
+                from corpusmill.app import make_app
+
+                self._app = make_app(self._session.settings if self._session else self.settings)
+            return self._app
 
     def feed(self) -> None:
         """Send as many shards as the fleet has room for, now; the scheduler sends the rest.
@@ -96,10 +105,13 @@ class Place:
         Raises:
             Unavailable: the broker of the fleet cannot be reached.
         """
+        # Nobody to send to: the first worker's coming is the scheduler's to see. Celery takes long to load.
+        if not self.ledger.workers(LIVE_S):
+            return
         from corpusmill.feed import feed
 
         try:
-            feed(self.ledger, self._app)
+            feed(self.ledger, self._publisher())
         except Unavailable:
             # Embedded, the queue is being started again by its supervisor; the scheduler feeds it then.
             if self._session is None:

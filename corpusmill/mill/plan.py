@@ -13,11 +13,11 @@ from corpusmill.ledger.records import NewItem
 from corpusmill.mill.ask import Ask
 from corpusmill.mill.corpus import Corpus
 from corpusmill.mill.estimate import overhead_tokens, usd_of
-from corpusmill.mill.limits import limits_with_rules
 from corpusmill.mill.listening import Listener
 from corpusmill.mill.place import Place
 from corpusmill.mill.pricing import card_for_model
 from corpusmill.mill.rehearsal import Output, output_of
+from corpusmill.mill.rules import limits_with_rules
 from corpusmill.mill.texts import spooled
 from corpusmill.provider import Provider
 from corpusmill.settings import Settings

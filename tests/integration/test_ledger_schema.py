@@ -15,7 +15,8 @@ from sqlalchemy import Connection, text, update
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger, migrate, migrations_dir, schema
 from corpusmill.ledger.database import Database, parse
-from corpusmill.ledger.models import Base, Meta
+from corpusmill.ledger.models import Meta
+from corpusmill.ledger.whole_schema import METADATA
 from tests.fixtures import jobs
 
 
@@ -30,7 +31,7 @@ def test_models_match_migrations(empty_url: str) -> None:
     migrate(empty_url)
     database = Database(parse(empty_url))
     try:
-        assert database.read(lambda conn: compare_metadata(MigrationContext.configure(conn), Base.metadata)) == []
+        assert database.read(lambda conn: compare_metadata(MigrationContext.configure(conn), METADATA)) == []
     finally:
         database.close()
 
@@ -42,7 +43,7 @@ def test_models_and_migrations_make_the_same_tables_and_indexes_to_the_letter(em
     try:
         migrated = database.read(_shape)
         database.write(_drop_all)
-        database.write(lambda conn: Base.metadata.create_all(conn))
+        database.write(lambda conn: METADATA.create_all(conn))
         assert database.read(_shape) == migrated
     finally:
         database.close()
@@ -65,7 +66,7 @@ def _shape(conn: Connection) -> list[str]:
 def _drop_all(conn: Connection) -> None:
     for view in ("corpusmill_usage", "corpusmill_results"):
         conn.execute(text(f"DROP VIEW {view}"))
-    Base.metadata.drop_all(conn)
+    METADATA.drop_all(conn)
 
 
 def test_the_newest_migration_is_the_one_that_the_library_needs() -> None:
