@@ -12,7 +12,7 @@ COPY scheduler scheduler
 COPY migrations migrations
 # The lock also pins the tools of development: it constrains here, and only what is needed is installed.
 RUN sed -e 's/ \\$//' -e '/--hash=/d' requirements.lock > constraints.txt \
-    && /opt/corpusmill/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgres,parquet]'
+    && /opt/corpusmill/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgres,pgvector,parquet]'
 
 FROM python:3.13-slim
 

@@ -24,3 +24,17 @@ def need_pyarrow(where: str, *, otherwise: str = "") -> None:
             where=where,
             next_step=f"{install}; {otherwise}" if otherwise else install,
         )
+
+
+def need_pgvector(where: str) -> None:
+    """Make sure that vectors can be loaded into PostgreSQL.
+
+    Raises:
+        UsageError: the extra `pgvector` is not installed.
+    """
+    if find_spec("pgvector") is None or find_spec("psycopg") is None:
+        raise UsageError(
+            "loading into PostgreSQL needs pgvector and psycopg, which are not installed",
+            where=where,
+            next_step="pip install 'corpusmill[pgvector]'",
+        )

@@ -51,7 +51,12 @@ COMMANDS = {
         Command("jobs", "corpusmill.cli.jobs", _JOBS, "List the jobs, newest first"),
         Command("show", "corpusmill.cli.jobs", _JOBS, "Show one job: its state, numbers, output and next step"),
         Command("watch", "corpusmill.cli.jobs", _JOBS, "Follow a job to its end and write its output"),
-        Command("export", "corpusmill.cli.outputs", _JOBS, "Write a job's results so far to a file"),
+        Command(
+            "export",
+            "corpusmill.cli.outputs",
+            _JOBS,
+            "Write a job's results so far to a file, or a collection's vectors to PostgreSQL",
+        ),
         Command("failures", "corpusmill.cli.outputs", _JOBS, "List a job's failed items and why they failed"),
         Command("pause", "corpusmill.cli.jobs", _JOBS, "Stop sending; what is in flight is saved"),
         Command("resume", "corpusmill.cli.jobs", _JOBS, "Go on with a paused, stopped or cancelled job"),

@@ -12,6 +12,7 @@ import typer
 
 from corpusmill.cli.options import ErrorsFile, FailureClasses
 from corpusmill.cli.output import out
+from corpusmill.errors import UsageError
 
 if TYPE_CHECKING:
     from corpusmill.collections.exporting import Chosen
@@ -24,18 +25,44 @@ JobOrCollection = Annotated[
 
 def export(
     job: JobOrCollection,
-    file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where results go; the ending says the format.")],
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where results go; the ending says the format.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            help="Load a collection into this PostgreSQL with pgvector; env:NAME takes the URL from the environment.",
+        ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", metavar="T", help="The table to load, or SCHEMA.T; unset: called like the collection."),
+    ] = None,
     errors: ErrorsFile = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output file that this job did not write.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace an output file that this job did not write, or another collection's table."
+        ),
+    ] = False,
 ) -> None:
     """Write results so far to a file, in the order of the source; works while the job runs.
 
     Of a collection it writes the active set, or the one named by @SET, at its last complete version, rows and index as
-    `embed` writes them; also while a sync is under way.
+    `embed` writes them; also while a sync is under way. With --to it brings a table to that version, in one transaction
+    that adds, changes and deletes what differs.
     """
     from corpusmill.cli.following import opened
     from corpusmill.collections.exporting import choose
 
+    if to is not None:
+        _refuse_beside_to(file=file, errors=errors)
+        _load_collection(job, to, table, force=force)
+        return
+    if file is None or table is not None:
+        raise _where_to(job, table)
     with opened() as mill:
         chosen = choose(mill.place.ledger, job)
         if chosen is not None:
@@ -46,6 +73,42 @@ def export(
         summary = found.summary()
     out.summary(f"{summary.succeeded:,} of {summary.items:,} items written to {', '.join(map(str, paths))}")
     out.result({"job": found.id, "items": summary.succeeded, "out": [str(path) for path in paths]})
+
+
+def _where_to(job: str, table: str | None) -> UsageError:
+    if table is not None:
+        return UsageError(f"--table {table} says which table, not of which database", next_step="add --to env:NAME")
+    return UsageError(
+        "nothing says where the results go",
+        next_step=f"corpusmill export {job} --out FILE; a collection also --to postgresql://…",
+    )
+
+
+def _refuse_beside_to(**given: Path | None) -> None:
+    for name, value in given.items():
+        if value is not None:
+            flag = "--out" if name == "file" else f"--{name}"
+            raise UsageError(f"--to loads a table and {flag} writes a file", next_step="give one of them")
+
+
+def _load_collection(ref: str, to: str, table: str | None, *, force: bool) -> None:
+    from corpusmill.cli.following import opened
+    from corpusmill.extras import need_pgvector
+
+    need_pgvector("--to")
+    from corpusmill.collections.loading import load
+    from corpusmill.pgvector import target
+
+    place = target(to)
+    if place.exposed:
+        out.note("others on this machine can read a password in a command line; --to env:NAME keeps it from them")
+    with opened() as mill:
+        loaded = load(mill.place, ref, place, table=table, force=force, note=out.note)
+    out.summary(
+        f"{loaded.table} is {loaded.collection}@{loaded.set}, version {loaded.version}, {loaded.rows:,} rows: "
+        f"{loaded.added:,} added, {loaded.changed:,} changed, {loaded.deleted:,} deleted"
+    )
+    out.result({**asdict(loaded), "to": place.place})
 
 
 def _export_collection(mill: Mill, chosen: Chosen, file: Path, *, force: bool) -> None:

@@ -30,8 +30,25 @@ class Chosen:
         return f"{self.collection.name}@{self.set.name}"
 
     def rows(self, ledger: Ledger) -> Iterator[VectorRow]:
-        """The chunks with their vectors, in the order of the sources."""
-        return ledger.collections.rows(self.set, self.version)
+        """The chunks with their vectors, in the order of the sources.
+
+        Raises:
+            UsageError: the set was dropped meanwhile, so that what was read may be a part of it.
+        """
+        yield from ledger.collections.rows(self.set, self.version)
+        self.refuse_gone(ledger)
+
+    def refuse_gone(self, ledger: Ledger) -> None:
+        """See that all of the set is still there: one that was kept long enough is taken away bit by bit.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if not ledger.collections.is_whole(self.set):
+            raise UsageError(
+                f"{self.name} was dropped while it was read; nothing was changed",
+                next_step=f"corpusmill collection sets {self.collection.name}",
+            )
 
     def failures(self, ledger: Ledger) -> Iterator[VectorRow]:
         """The chunks without one, each with the reason."""
@@ -66,7 +83,7 @@ def export(place: Place, chosen: Chosen, out: Path, *, force: bool = False) -> e
 
     Raises:
         OutputExists: a file is there that was not; `force` replaces it.
-        UsageError: it cannot be written there.
+        UsageError: it cannot be written there, or the set was dropped while it was read.
     """
     ledger, number = place.ledger, chosen.collection.id
     path = outputs.absolute(out) or out

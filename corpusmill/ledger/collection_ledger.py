@@ -13,7 +13,9 @@ from corpusmill.ledger.collection_records import (
     KnownFile,
     LackingChunk,
     NewVector,
+    OutlineRow,
     SetView,
+    StoredVector,
     VectorRow,
     VersionView,
     Writing,
@@ -191,3 +193,15 @@ class CollectionLedger:
     def rows(self, set_: SetView, version_no: int, *, failed: bool = False) -> Iterator[VectorRow]:
         """Stream the chunks of a set with their vectors, in the order of the sources; or those that failed."""
         return set_rows.rows(self._db, set_.collection_id, set_.id, version_no, failed=failed)
+
+    def outline(self, set_: SetView, version_no: int) -> Iterator[OutlineRow]:
+        """Stream the chunks of a set that have a vector, without vectors and texts."""
+        return set_rows.outline(self._db, set_.collection_id, set_.id, version_no)
+
+    def vectors(self, set_: SetView, chunk_nos: Sequence[int]) -> list[StoredVector]:
+        """Texts and vectors of these chunks, in no order; those without a vector are left out."""
+        return self._db.read(set_rows.vectors, set_.collection_id, set_.id, chunk_nos)
+
+    def is_whole(self, set_: SetView) -> bool:
+        """Whether nothing of the set has been taken away: one that was kept long enough goes bit by bit."""
+        return self._db.read(sets.is_whole, set_.id)

@@ -174,3 +174,28 @@ class VectorRow:
     finish_reason: str | None = None
     completion_tokens: int | None = 0
     request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutlineRow:
+    """A chunk that has a vector, without it: where it stands, and the content key under which its vector is kept."""
+
+    chunk_no: int
+    id: str
+    source: str
+    chunk: int
+    start: int
+    end: int
+    metadata: Mapping[str, Any] | None
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVector:
+    """The text of a chunk and its vector, as little-endian float32."""
+
+    chunk_no: int
+    text: str
+    body: bytes
+    model: str
+    prompt_tokens: int | None

@@ -220,6 +220,15 @@ def activate(conn: Connection, collection_id: int, set_id: int, keep_s: float, *
     return True
 
 
+def is_whole(conn: Connection, set_id: int) -> bool:
+    """Whether nothing of the set has been taken away yet."""
+    found = select(EmbeddingSet.state, EmbeddingSet.keep_until).where(EmbeddingSet.id == set_id)
+    row = conn.execute(found).one_or_none()
+    if row is None or row.state == "dropped":
+        return False
+    return row.state != "kept" or row.keep_until is None or row.keep_until >= read_clock(conn).wall_s
+
+
 def drop_expired(conn: Connection) -> int:
     """Take a bounded part away of a set that was kept long enough; how many rows went."""
     expired = (EmbeddingSet.state == "kept", EmbeddingSet.keep_until < read_clock(conn).wall_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from typing import Any
 
 import pytest
@@ -49,6 +51,11 @@ def add(ledger: Ledger, version: VersionView, name: str, texts: list[str], *, en
     ledger.collections.write(version, "me", rows)
 
 
+def vector_of(model: str, text: str) -> bytes:
+    """Two numbers that tell model and text from others."""
+    return struct.pack("<2f", *hashlib.sha256(f"{model} {text}".encode()).digest()[:2])
+
+
 def filled(ledger: Ledger, set_: SetView, version_no: int) -> list[str]:
     """Let the set know all of a version, and answer what had no answer; the texts that were asked for."""
     chunks = [chunk for some in ledger.collections.lacking(set_, version_no) for chunk in some]
@@ -67,7 +74,10 @@ def filled(ledger: Ledger, set_: SetView, version_no: int) -> list[str]:
         ledger.collections.set_job_of_version(view.under_way, job.id)
     ledger.commit_job(job.id)
     shard = jobs.claim(ledger, job, 0)
-    answers = [Answer(item.key, bytes(8), set_.spec.model, None, None, 3, 0) for item in shard.items]
+    answers = [
+        Answer(item.key, vector_of(set_.spec.model, item.text or ""), set_.spec.model, None, None, 3, 0)
+        for item in shard.items
+    ]
     results = [ItemResult(shard.ref, item.item_no, item.key) for item in shard.items]
     jobs.commit(ledger, Batch({shard.ref: shard.fence}, answers, results, closing=[shard.ref]))
     assert ledger.audit(job.id).adds_up
