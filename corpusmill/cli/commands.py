@@ -63,6 +63,7 @@ COMMANDS = {
         Command("cancel", "corpusmill.cli.jobs", _JOBS, "End a job; what it has paid for is kept"),
         Command("retry", "corpusmill.cli.mending", _JOBS, "Try a job's failed items again"),
         Command("verify", "corpusmill.cli.mending", _JOBS, "Recount a job: does everything add up"),
+        Command("purge", "corpusmill.cli.purge", _JOBS, "Take jobs, collections, documents or answers away for good"),
         Command("usage", "corpusmill.cli.usage", _JOBS, "Sum tokens and USD by job, model, day or label"),
         Command(
             "schedule",
@@ -78,6 +79,13 @@ COMMANDS = {
             "List what limits hold, set and told; set them while workers run",
             members=("set", "unset"),
             bare=True,
+        ),
+        Command(
+            "cache",
+            "corpusmill.cli.cache",
+            _RUN,
+            "Say how much the answers are that are kept; limit them by size and age",
+            members=("show", "trim"),
         ),
         Command("up", "corpusmill.cli.ops", _RUN, "Start the machinery on this machine and keep it up"),
         Command("down", "corpusmill.cli.ops", _RUN, "Stop what `up` or a command started, gracefully"),

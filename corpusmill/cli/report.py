@@ -57,6 +57,8 @@ def next_step(summary: Summary, *, missing_key: str | None = None) -> str | None
         return f"corpusmill failures {summary.job}   # then: corpusmill retry {summary.job}"
     if summary.state == "finished" and not summary.out:
         return f"corpusmill export {summary.job} --out FILE"
+    if summary.state == "purging":
+        return f"corpusmill purge {summary.job}   # goes on with it"
     if summary.state in ("queued", "running"):
         return f"corpusmill watch {summary.job}"
     return None

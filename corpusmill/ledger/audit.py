@@ -2,6 +2,8 @@
 
 All of it is read in one snapshot, so it holds while the job runs. Rows are counted by the database, a range of keys at
 a time: memory grows with the job's shards, never with its items.
+
+Of a job that was purged and kept its bill, the bill has to add up, and nothing else of it may be there.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
 
 from corpusmill.ledger.bulk import table_of
+from corpusmill.ledger.jobs import PURGED
+from corpusmill.ledger.leftovers import rows_left
 from corpusmill.ledger.models import Answer, Chunk, InFlight, Item, Job, Result, Shard, Usage
 from corpusmill.ledger.records import Audit, Mismatch
 
@@ -29,7 +33,10 @@ def audit(conn: Connection, job_id: int, most: int) -> Audit:
     """Recount a job; the first `most` mismatches are described, all are counted."""
     job = conn.execute(select(table_of(Job)).where(Job.id == job_id)).one()
     found = _Recount(job, _shards(conn, job), _rows(conn, job), _bills(conn, job))
-    mismatches = list(found.mismatches()) + list(_strays(conn, job))
+    if job.state in PURGED:
+        mismatches = [*found.mismatches_of_bill(), *_leftovers(conn, job)]
+    else:
+        mismatches = [*found.mismatches(), *_strays(conn, job)]
     paid = found.totals("attempts") - found.totals("unknown_attempts")
     return Audit(
         state=job.state,
@@ -72,6 +79,15 @@ class _Recount:
             yield from _shard_against_itself(shard)
         yield from self._of_the_job()
 
+    def mismatches_of_bill(self) -> Iterator[Mismatch]:
+        """Of a purged job: what its shards say of the bill, if it was kept. One half purged has lost some of it."""
+        for number in sorted({*self.shards, *self.bills}):
+            shard = self.shards.get(number)
+            if shard is None:
+                yield Mismatch(f"shard {number}", "bills of a shard that does not exist", 0, 1)
+            elif self.job.state == "purged":
+                yield from _shard_against_bills(shard, self.bills.get(number, _NOTHING))
+
     def _of_the_job(self) -> Iterator[Mismatch]:
         job, shards = self.job, self.shards.values()
         yield from _unless_equal("job", "items", job.items, self.totals("items"))
@@ -91,12 +107,7 @@ def _shard_against_rows(shard: Row[Any], rows: dict[str, Any], bills: dict[str, 
     yield from _unless_equal(where, "items", shard.size, rows.get("items", 0))
     for name in ("succeeded", "failed", "cached", "truncated"):
         yield from _unless_equal(where, name, getattr(shard, name), rows.get(name) or 0)
-    for name in ("prompt_tokens", "completion_tokens", "max_completion", "unknown_attempts", "unpriced"):
-        yield from _unless_equal(where, name.replace("_", " "), getattr(shard, name), bills.get(name) or 0)
-    for name in ("usd", "unknown_usd"):
-        yield from _unless_equal(where, name.replace("_", " "), getattr(shard, name), _money(bills.get(name)))
-    if shard.requests < (bills.get("attempts") or 0):
-        yield Mismatch(where, "requests, fewer than its bills", shard.requests, bills["attempts"])
+    yield from _shard_against_bills(shard, bills)
     for name in (
         "results without an item",
         "successes without an answer",
@@ -104,6 +115,16 @@ def _shard_against_rows(shard: Row[Any], rows: dict[str, Any], bills: dict[str, 
         "items without a text",
     ):
         yield from _unless_equal(where, name, 0, rows.get(name) or 0)
+
+
+def _shard_against_bills(shard: Row[Any], bills: dict[str, Any]) -> Iterator[Mismatch]:
+    where = f"shard {shard.shard_no}"
+    for name in ("prompt_tokens", "completion_tokens", "max_completion", "unknown_attempts", "unpriced"):
+        yield from _unless_equal(where, name.replace("_", " "), getattr(shard, name), bills.get(name) or 0)
+    for name in ("usd", "unknown_usd"):
+        yield from _unless_equal(where, name.replace("_", " "), getattr(shard, name), _money(bills.get(name)))
+    if shard.requests < (bills.get("attempts") or 0):
+        yield Mismatch(where, "requests, fewer than its bills", shard.requests, bills["attempts"])
 
 
 def _shard_against_itself(shard: Row[Any]) -> Iterator[Mismatch]:
@@ -212,6 +233,12 @@ def _add(total: dict[str, Any], part: Any) -> None:
             total[name] = max(total.get(name, 0), value)
         elif name != "shard_no" and value is not None:
             total[name] = total.get(name, 0) + value
+
+
+def _leftovers(conn: Connection, job: Row[Any]) -> Iterator[Mismatch]:
+    """Rows of a purged job that are there: the purge was cut short, or a journal was adopted after it."""
+    for table, count in sorted(rows_left(conn, job.id).items()):
+        yield Mismatch("job", f"{table} of a purged job", 0, count)
 
 
 def _strays(conn: Connection, job: Row[Any]) -> Iterator[Mismatch]:

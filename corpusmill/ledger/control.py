@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from corpusmill.ledger import encoding, goals, money, shards, suspects
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
-from corpusmill.ledger.jobs import RUNNABLE
+from corpusmill.ledger.jobs import PURGED, RUNNABLE, refuse_purged
 from corpusmill.ledger.models import Item, Job, Output, Result, Shard
 from corpusmill.ledger.records import PauseReason
 
@@ -39,7 +39,7 @@ def pause_lane(conn: Connection, endpoint: str, fingerprint: str, reason: PauseR
 
 def end(conn: Connection, job_id: int, state: str, note: str | None) -> None:
     """Cancel or stop a job; one that has finished stays finished."""
-    open_ = (Job.id == job_id, Job.state != "finished", Job.state != state)
+    open_ = (Job.id == job_id, Job.state.not_in(("finished", state, *PURGED)))
     conn.execute(update(Job).where(*open_).values(state=state, reason=None, note=_clean(note)))
 
 
@@ -53,6 +53,7 @@ def resume(
     """
     shards.lock_all(conn, job_id)
     job = conn.execute(select(table_of(Job)).where(Job.id == job_id).with_for_update()).one()
+    refuse_purged(job.state, job.public_id)
     if budget is not ...:
         set_budget(conn, job_id, budget)
     if job.state in _RESUMABLE:
@@ -141,6 +142,7 @@ def reopen_failed(conn: Connection, job_id: int, classes: Collection[str] | None
     """
     shards.lock_all(conn, job_id)
     job = conn.execute(select(table_of(Job)).where(Job.id == job_id).with_for_update()).one()
+    refuse_purged(job.state, job.public_id)
     chosen = (
         Result.job_id == job_id,
         Result.error_class.is_not(None) if classes is None else Result.error_class.in_(classes),

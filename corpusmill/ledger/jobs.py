@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
-from corpusmill.errors import JobNotFound
+from corpusmill.errors import JobNotFound, UsageError
 from corpusmill.ledger import money
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
@@ -23,7 +23,9 @@ _NEAR = 200
 # What pauses every job of an endpoint and key at once.
 LANE_REASONS: Sequence[PauseReason] = ("billing", "key", "endpoint")
 RUNNABLE: Sequence[JobState] = ("queued", "running")
-OVER: Sequence[JobState] = ("finished", "cancelled", "stopped")
+ENDED: Sequence[JobState] = ("finished", "cancelled", "stopped")
+PURGED: Sequence[JobState] = ("purging", "purged")
+OVER: Sequence[JobState] = (*ENDED, *PURGED)
 
 
 def submit(conn: Connection, new: NewJob) -> tuple[JobView, bool]:
@@ -113,7 +115,7 @@ def find(conn: Connection, ref: str | int) -> JobView:
     ref = ref.strip()
     newest = select(table_of(Job)).order_by(Job.id.desc())
     if ref == "last":
-        found = conn.execute(newest.limit(1)).all()
+        found = conn.execute(newest.where(Job.state.not_in(PURGED)).limit(1)).all()
     else:
         found = conn.execute(newest.where(Job.name == ref).limit(1)).all() or _by_prefix(conn, ref)
     if len(found) == 1:
@@ -154,6 +156,21 @@ def parked(conn: Connection) -> list[JobView]:
     """Jobs that are paused for what an endpoint said, oldest first."""
     waiting = (Job.state == "paused", Job.reason.in_(LANE_REASONS))
     return [view(row) for row in conn.execute(select(table_of(Job)).where(*waiting).order_by(Job.id))]
+
+
+def refuse_purged(state: str, public_id: str) -> None:
+    """Refuse to do anything with what is not there any more.
+
+    Raises:
+        UsageError: the job was purged, or is half purged.
+    """
+    if state == "purging":
+        raise UsageError(f"{public_id} is half purged", next_step=f"corpusmill purge {public_id}   # goes on with it")
+    if state == "purged":
+        raise UsageError(
+            f"{public_id} was purged: of what it brought, nothing is left",
+            next_step="the command that made it makes a new job",
+        )
 
 
 def view(row: Row[tuple[object, ...]]) -> JobView:

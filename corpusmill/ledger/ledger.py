@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from types import EllipsisType, TracebackType
+from typing import TYPE_CHECKING
 
 from corpusmill.ledger import (
     audit,
@@ -56,6 +57,9 @@ from corpusmill.ledger.records import (
     WorkerView,
 )
 from corpusmill.ledger.scheduling import Schedules
+
+if TYPE_CHECKING:
+    from corpusmill.ledger.purging import PurgeLedger
 
 
 class Ledger:
@@ -118,6 +122,13 @@ class Ledger:
     def collections(self) -> CollectionLedger:
         """The named collections."""
         return CollectionLedger(self._db)
+
+    @cached_property
+    def purging(self) -> PurgeLedger:
+        """What takes rows out of the ledger."""
+        from corpusmill.ledger.purging import PurgeLedger  # brings NumPy, which no other command of people's needs
+
+        return PurgeLedger(self._db)
 
     def first_use(self, scope: str) -> bool:
         """Whether nobody has ever drawn from this scope of the limiter; whoever asks is taken to draw from it now."""

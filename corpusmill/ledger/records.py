@@ -14,7 +14,7 @@ from typing import Any, Literal
 from corpusmill.spec import JobSpec
 
 Priority = Literal["high", "normal", "low"]
-JobState = Literal["loading", "queued", "running", "paused", "finished", "cancelled", "stopped"]
+JobState = Literal["loading", "queued", "running", "paused", "finished", "cancelled", "stopped", "purging", "purged"]
 PauseReason = Literal["user", "first", "budget", "billing", "key", "endpoint", "disk"]
 Flex = Literal["wait", "spill"]
 ItemState = Literal["succeeded", "failed", "open"]

@@ -34,9 +34,9 @@ class _From:
 
 
 def append(conn: Connection, job_id: int, items: Sequence[NewItem]) -> tuple[ShardRef, int] | None:
-    """Add a shard of `items`; gives it and its first item's number, or None for a job that was paused or ended."""
-    job = conn.execute(select(table_of(Job)).where(Job.id == job_id).with_for_update()).one()
-    if job.state not in _GOES_ON or job.committed_at is None:
+    """Add a shard of `items`; gives it and its first item's number, or None for a job that does not go on."""
+    job = conn.execute(select(table_of(Job)).where(Job.id == job_id).with_for_update()).one_or_none()
+    if job is None or job.state not in _GOES_ON or job.committed_at is None:
         return None
     if not 0 < len(items) <= job.shard_size:
         raise ValueError(f"{len(items)} items for a shard of {job.shard_size}")

@@ -99,7 +99,7 @@ def write(conn: Connection, version: VersionView, owner: str, rows: Writing) -> 
     Raises:
         UsageError: another process took it over, because this one was not heard of for too long.
     """
-    _hold(conn, version, owner)
+    hold(conn, version, owner)
     known, number = version.collection_id, version.version_no
     append_rows(conn, CollectionFile, _FILE, [(known, *row, number) for row in rows.files])
     append_rows(conn, Document, _DOCUMENT, [(known, *row, number) for row in _with_metadata(conn, known, rows)])
@@ -142,7 +142,7 @@ def _count_up(conn: Connection, collection_id: int, rows: Writing) -> None:
 
 def read_whole(conn: Connection, version: VersionView, owner: str, told: Mapping[str, Any]) -> None:
     """The sources are read: what is left is to embed what is new. `told` has the shape by which they were."""
-    _hold(conn, version, owner)
+    hold(conn, version, owner)
     values = {"state": "building", "owner": None, "seen_at": None, "counts": dict(told)}
     conn.execute(update(CollectionVersion).where(*_is(version.collection_id, version.version_no)).values(**values))
 
@@ -237,7 +237,12 @@ def set_job(conn: Connection, version: VersionView, job_id: int) -> None:
     conn.execute(update(CollectionVersion).where(*mine).values(job_id=job_id))
 
 
-def _hold(conn: Connection, version: VersionView, owner: str) -> None:
+def hold(conn: Connection, version: VersionView, owner: str) -> None:
+    """Say that the process that reads this version lives.
+
+    Raises:
+        UsageError: another one took it over.
+    """
     mine = (*_is(version.collection_id, version.version_no), CollectionVersion.owner == owner)
     seen = update(CollectionVersion).where(*mine, CollectionVersion.state == "reading")
     if conn.execute(seen.values(seen_at=read_clock(conn).lease_s)).rowcount != 1:

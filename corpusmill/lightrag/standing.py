@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
 import orjson
 
+from corpusmill.errors import JobNotFound
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import JobView, NewItem, NewJob, ShardRef
 from corpusmill.spec import JobSpec
@@ -66,11 +68,15 @@ class StandingJobs:
             placed = self._ledger.append(job_id, items)
             if placed is not None:
                 return placed
+            self._refuse_paused(job_id)
+            with self._lock:
+                self._ids.pop(standing, None)
+
+    def _refuse_paused(self, job_id: int) -> None:
+        with suppress(JobNotFound):  # it was purged
             job = self._ledger.job(job_id)
             if job.state == "paused":
                 raise JobHalted(job)
-            with self._lock:
-                self._ids.pop(standing, None)
 
     def _id(self, standing: Standing) -> int:
         """The job's number; of the next generation where the last one was stopped or cancelled."""

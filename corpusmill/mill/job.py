@@ -12,6 +12,7 @@ from corpusmill import export as exports
 from corpusmill.embedded.place import place_of
 from corpusmill.endpoint import Limits
 from corpusmill.errors import UsageError
+from corpusmill.ledger.jobs import refuse_purged
 from corpusmill.ledger.records import JobState, JobView, WorkerView
 from corpusmill.ledger.workers import LIVE_S
 from corpusmill.mill import outputs
@@ -51,7 +52,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """`loading`, `queued`, `running`, `paused`, `finished`, `cancelled` or `stopped`."""
+        """`loading`, `queued`, `running`, `paused`, `finished`, `cancelled`, `stopped`, `purging` or `purged`."""
         return self.view.state
 
     def summary(self) -> Summary:
@@ -256,6 +257,7 @@ class Job:
             DiskFull: there is no room.
         """
         view, ledger = self.view, self._place.ledger
+        refuse_purged(view.state, self.id)
         path, errors = _path(out or view.out), _path(errors_out or view.errors_out)
         if path is None:
             raise UsageError(f"{self.id} has no output file", next_step=f"corpusmill export {self.id} --out FILE")

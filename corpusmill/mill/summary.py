@@ -10,7 +10,7 @@ from typing import Any
 from corpusmill.ledger.records import Counts, JobState, JobView, PauseReason
 
 _PAUSED_EXIT = {"user": 4, "budget": 5, "billing": 5, "key": 77, "endpoint": 69, "disk": 74}
-FINISHED_STATES: frozenset[JobState] = frozenset({"finished", "cancelled", "stopped", "paused"})
+FINISHED_STATES: frozenset[JobState] = frozenset({"finished", "cancelled", "stopped", "paused", "purging", "purged"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Whether all adds up; attempts of unknown outcome are no mismatch."""
-        return self.audit.adds_up and not self.journals_waiting
+        return self.audit.adds_up and self.audit.state != "purging" and not self.journals_waiting
 
     def as_dict(self) -> dict[str, Any]:
         """The object of `--json`; money as numbers."""
@@ -60,6 +60,12 @@ class Verification:
 
     def error(self) -> CorpusmillError | None:
         """What does not add up, in three lines; None when all does."""
+        if self.audit.state == "purging" or (self.audit.state == "purged" and not self.audit.adds_up):
+            return CorpusmillError(
+                f"{self.job} is half purged",
+                where="; ".join(map(str, self.audit.mismatches[:SHOWN])),
+                next_step=f"corpusmill purge {self.job} takes away what is left",
+            )
         if not self.audit.adds_up:
             count = self.audit.mismatch_count
             return CorpusmillError(
@@ -78,11 +84,11 @@ class Verification:
 
 def verify(ledger: Ledger, job_id: int, journals: Path) -> Verification:
     """Recount a job; see `Verification`. The journals are looked at first: what is adopted meanwhile is counted."""
-    waiting, damaged = _journals(journals)
+    waiting, damaged = look_at_journals(journals)
     return Verification(ledger.job(job_id).public_id, ledger.audit(job_id), waiting, damaged)
 
 
-def _journals(folder: Path) -> tuple[int, int]:
+def look_at_journals(folder: Path) -> tuple[int, int]:
     """How many journals no process holds, and how many were damaged."""
     if not folder.is_dir():
         return 0, 0
