@@ -16,7 +16,8 @@ import psycopg
 import pytest
 
 from corpusmill.cli.main import outcome
-from corpusmill.collections import choose, export, loading
+from corpusmill.collections import loading
+from corpusmill.collections.exporting import choose, export
 from corpusmill.errors import CorpusmillError, SettingsError, Unavailable, UsageError
 from corpusmill.ledger import Ledger
 from corpusmill.mill.place import Place
