@@ -87,6 +87,7 @@ class Call:
     async def _read(self, reply: Reply) -> None:
         try:
             if len(reply.body) < LARGE_BYTES:
+                await self._dispatch.slices.enter()
                 taken = self._taken(reply, self._dispatch.paid)
             else:
                 taken = await self._dispatch.aside.do(self._taken, reply, self._dispatch.paid_aside)

@@ -15,6 +15,7 @@ from workers.aside import Aside, Room
 from workers.held import Unit
 from workers.journal import Journal, Reply, Sent
 from workers.metrics import Metrics
+from workers.slices import Slices
 from workers.turn import Turn, keep
 from workers.writer import Writer
 
@@ -37,7 +38,7 @@ class Dispatch:
         self.retry, self.metrics = retry, metrics
         self.claiming = 0  # shards whose items may be here in a moment
         self.breaker: Breaker
-        self.aside, self.room = Aside(), Room(REPLY_BYTES)
+        self.aside, self.room, self.slices = Aside(), Room(REPLY_BYTES), Slices()
         self._journal, self._writer = journal, writer
         self._turn = Turn(journal, writer)
         self._one_trial = asyncio.Lock()
