@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, select
-from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 
+from corpusmill.ledger.base import Base, Col
 from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.database import Database
 from corpusmill.ledger.models import Chunk
@@ -19,7 +19,7 @@ READ_AT_ONCE = 20_000
 DELETED_AT_ONCE = 5_000
 # Answers hold vectors or whole replies, chunks hold texts.
 DELETED_LARGE = 1_000
-Column = InstrumentedAttribute[Any]
+Column = Col[Any]
 
 
 def read(
@@ -39,7 +39,7 @@ def _read(
     return conn.execute(wanted if after is None else wanted.where(number > after)).all()
 
 
-def delete_all(database: Database, model: type[DeclarativeBase], owned_by: int) -> int:
+def delete_all(database: Database, model: type[Base], owned_by: int) -> int:
     """Delete all rows of an owner, page by page; how many. The table's key is the owner and a number."""
     total = 0
     while gone := database.write(_delete_page, model, owned_by):
@@ -47,7 +47,7 @@ def delete_all(database: Database, model: type[DeclarativeBase], owned_by: int) 
     return total
 
 
-def _delete_page(conn: Connection, model: type[DeclarativeBase], owned_by: int) -> int:
+def _delete_page(conn: Connection, model: type[Base], owned_by: int) -> int:
     owner, number = table_of(model).primary_key.columns
     most = DELETED_LARGE if model is Chunk else DELETED_AT_ONCE
     page = select(number.label("number")).where(owner == owned_by).order_by(number).limit(most).subquery()

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, func, select, update
-from sqlalchemy.orm import DeclarativeBase
 
 from corpusmill.errors import CorpusmillError, UsageError
 from corpusmill.ledger import collections, pages, purge_jobs
+from corpusmill.ledger.base import Base
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.database import Database
@@ -35,7 +35,7 @@ from corpusmill.ledger.references import Going
 # A process that reads sources says so with every few thousand rows.
 SILENT_S = 60.0
 _NOTE = "purge:"
-_TABLES: tuple[type[DeclarativeBase], ...] = (Chunk, Document, CollectionFile, CollectionVersion)
+_TABLES: tuple[type[Base], ...] = (Chunk, Document, CollectionFile, CollectionVersion)
 
 
 def purge(database: Database, name: str, *, keep_usage: bool) -> Tally:
@@ -183,5 +183,5 @@ def _rows(conn: Connection, collection_id: int, *, sets: bool = True) -> Tally:
     return +told
 
 
-def _count(conn: Connection, table: type[DeclarativeBase], condition: object) -> int:
+def _count(conn: Connection, table: type[Base], condition: object) -> int:
     return int(conn.execute(select(func.count()).select_from(table).where(condition)).scalar_one())  # type: ignore[arg-type]

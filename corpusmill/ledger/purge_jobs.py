@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
-from sqlalchemy.orm import InstrumentedAttribute
 
 from corpusmill.errors import CorpusmillError, UsageError
 from corpusmill.ledger import pages, references, sets, shards
+from corpusmill.ledger.base import Col
 from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.collections import UNDER_WAY
@@ -239,7 +239,7 @@ def _remove(conn: Connection, job_id: int) -> None:
         conn.execute(delete(Collection).where(Collection.id == collection_id))
 
 
-def is_newest(conn: Connection, column: InstrumentedAttribute[int], number: int) -> bool:
+def is_newest(conn: Connection, column: Col[int], number: int) -> bool:
     """Whether SQLite would give the number of this row away once more: then an empty row stays."""
     return conn.dialect.name == "sqlite" and conn.execute(select(func.max(column))).scalar_one() == number
 

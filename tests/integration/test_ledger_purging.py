@@ -13,9 +13,10 @@ from sqlalchemy import Connection, event, func, select, update
 
 from corpusmill.errors import CorpusmillError, UsageError
 from corpusmill.ledger import Ledger, pages, references
+from corpusmill.ledger.base import Base
 from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.collection_records import VersionView, Writing
-from corpusmill.ledger.models import Answer, Base, Collection, Item, Job, Result, SetVector
+from corpusmill.ledger.models import Answer, Collection, Item, Job, Result, SetVector
 from corpusmill.ledger.records import Batch, JobView
 from corpusmill.ledger.references import Candidates, Going
 from corpusmill.mill.verifying import verify
