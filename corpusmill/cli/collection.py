@@ -8,6 +8,7 @@ import typer
 
 from corpusmill.cli.collecting import CollectionName
 from corpusmill.cli.output import out
+from corpusmill.cli.purge import DryRun, Yes, carry_out
 
 if TYPE_CHECKING:
     from corpusmill.ledger.collection_records import CollectionView, SetView, VersionView
@@ -143,6 +144,34 @@ def rollback(collection: CollectionName, keep: Keep = "7d") -> None:
     if active.version != found.version:
         out.note(f"the collection is at version {found.version}; the next sync brings this set there")
     out.result({"collection": collection, "active": active.name, "version": active.version})
+
+
+def drop(collection: CollectionName, dry_run: DryRun = False, yes: Yes = False) -> int:
+    """Remove a collection for good: its sets, versions, documents and vectors; what it has cost stays in `usage`.
+
+    Answers go with it unless something else refers to them. Refused while a sync or a job of it is under way, and while
+    a schedule names it. Killed in the middle, the same command goes on. Tables that it was loaded into stay.
+    """
+    from corpusmill.mill.purging import PurgeAsk
+
+    _refuse_scheduled(collection)
+    return carry_out(PurgeAsk(collection=collection, keep_usage=True), dry_run=dry_run, yes=yes)
+
+
+def _refuse_scheduled(collection: str) -> None:
+    """A schedule would make the collection again at its next due time, and pay for it again."""
+    from corpusmill.cli.following import opened
+    from corpusmill.cli.scheduled import names_collection
+    from corpusmill.errors import UsageError
+
+    with opened() as mill:
+        listed = mill.place.ledger.schedules.listed()
+    naming = [schedule.name for schedule in listed if names_collection(schedule.argv, collection)]
+    if naming:
+        raise UsageError(
+            f"{collection} would be made again, and paid for again, by the schedule {', '.join(naming)}",
+            next_step=f"corpusmill schedule remove {naming[0]}",
+        )
 
 
 def _state(found: CollectionView) -> str:

@@ -37,8 +37,8 @@ COMMANDS = {
             "collection",
             "corpusmill.cli.collection",
             _WORK,
-            "List collections, their versions and sets; activate a set, or go back",
-            members=("list", "show", "sets", "history", "activate", "rollback"),
+            "List collections, their versions and sets; activate a set, or go back; drop",
+            members=("list", "show", "sets", "history", "activate", "rollback", "drop"),
         ),
         Command("run", "corpusmill.cli.work", _WORK, "Run an OpenAI Batch request file live, at full price"),
         Command(

@@ -14,6 +14,8 @@ from corpusmill.errors import UsageError
 
 # What does work on sources; the rest needs no schedule.
 SCHEDULABLE = ("sync", "reembed", "embed", "complete", "run")
+# What a run fills in, as its parser would take it.
+_FILLED_IN = {"{usd_left}": "0", "{tokens_left}": "0"}
 _EXAMPLE = "for example: corpusmill schedule add NAME --cron '0 3 * * 0' -- embed docs --model M"
 
 
@@ -52,6 +54,19 @@ def scheduled(
     if capped and "--budget-tokens" in flags:
         added += ["--budget-tokens", "{tokens_left}"]
     return Scheduled((name, *added, *words[1:]), tuple(dict.fromkeys(_needs(facts))), facts)
+
+
+def names_collection(argv: Sequence[str], collection: str) -> bool:
+    """Whether the command of a schedule brings this collection up to date."""
+    name, words = argv[0], [_FILLED_IN.get(word, word) for word in argv[1:]]
+    if name not in ("sync", "reembed"):
+        return False
+    try:
+        facts, _ = _read(name, words)
+    except UsageError:
+        # Written by another version, with flags that this one does not know.
+        return collection in words
+    return bool(facts["collection"] == collection)
 
 
 def _read(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
