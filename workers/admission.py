@@ -9,7 +9,7 @@ from decimal import Decimal
 from corpusmill.ledger.records import JobRun
 from corpusmill.limits import Ending, Grant, LimiterParked, Place
 from workers.dispatch import Dispatch
-from workers.held import Unit
+from workers.held import GivenUp, Unit
 from workers.lane import Door, Member
 from workers.stream import Stream
 from workers.work import Facts, Work
@@ -17,10 +17,6 @@ from workers.work import Facts, Work
 Units = tuple[Unit, ...]
 # A wait beyond this is not sat out; see `LimiterParked`.
 PARK_S = 60.0
-
-
-class GivenUp(Exception):
-    """Nobody wants the request any more: its shards were halted."""
 
 
 @dataclass(frozen=True, slots=True)

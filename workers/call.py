@@ -46,6 +46,7 @@ class Call:
         Raises:
             CallError: it brought no usable answer; booked all the same.
             DiskFull: the journal cannot note it, so it was not sent.
+            NotNow: its shards were halted or may be lost, so it was not sent.
         """
         body = self._work.body(self._ticket.units, self._ticket.member.endpoint)
         if self._spilled:
@@ -77,8 +78,8 @@ class Call:
         for shard, item in self._ticket.units:
             shard.take_off(item)
         try:
-            await self._dispatch.departs(self._attempt_id, self._rows)
-        except BaseException:  # no room to note it, or cut off: no call is made
+            await self._dispatch.departs(self._attempt_id, self._rows, self._ticket.units)
+        except BaseException:  # no room to note it, not ours any more, or cut off: no call is made
             self._ticket.member.under_way -= 1
             self._ticket.unused()
             self._land()

@@ -18,10 +18,10 @@ from corpusmill.limits import LimiterParked, RequestTooLarge
 from corpusmill.llm import packs
 from corpusmill.llm.errors import CallError
 from corpusmill.llm.retry import LONGEST_WAIT_S, RetryLater, with_retries
-from workers.admission import GivenUp, Ticket, admit
+from workers.admission import Ticket, admit
 from workers.call import Call
 from workers.dispatch import Dispatch
-from workers.held import Unit
+from workers.held import GivenUp, NotNow, Unit
 from workers.lane import Member
 from workers.logs import crash
 from workers.purse import OverBudget, ShardLost
@@ -33,10 +33,6 @@ log = logging.getLogger(__name__)
 # A dead endpoint is found out by ten failed connections: with one item they should not take minutes.
 LONGEST_RECONNECT_S = 2.0
 UNREACHABLE_S = 5.0
-
-
-class NotNow(GivenUp):
-    """It has to wait for something else first."""
 
 
 class Delivery:
@@ -162,6 +158,9 @@ class Delivery:
             self._look_elsewhere(ticket, error)
             if error.failure_class == "flex_unavailable":
                 self._without_flex(error)
+            raise
+        except NotNow:
+            self._calls -= 1
             raise
         finally:
             self._dispatch.window.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from corpusmill.ledger.records import Batch, ItemResult, ShardRef, Usage
 from corpusmill.llm.errors import CallError
 from corpusmill.settings import Retry
 from workers.aside import Aside, Room
-from workers.held import Unit
+from workers.held import HeldShard, NotNow, Unit
 from workers.journal import Journal, Reply, Sent
 from workers.metrics import Metrics
 from workers.slices import Slices
@@ -88,14 +88,30 @@ class Dispatch:
         while not self.lets(stream):  # noqa: ASYNC110  # trials are rare
             await asyncio.sleep(CLEAR_POLL_S)
 
-    async def departs(self, attempt_id: bytes, estimates: Sequence[Usage]) -> None:
-        """Note in the journal that a call begins.
+    async def departs(self, attempt_id: bytes, estimates: Sequence[Usage], units: Sequence[Unit]) -> None:
+        """Note in the journal that a call for these units begins. It has to be sent at once.
 
         Raises:
             DiskFull: it cannot be noted, so the call must not be made.
+            NotNow: meanwhile their shards were halted, or may have become somebody else's.
         """
         await self._turn.departs(Sent(attempt_id, estimates))
+        if not self._still_ours({shard for shard, _ in units}):
+            self._journal.void(attempt_id)
+            raise NotNow
         self.metrics.departed()
+
+    def _still_ours(self, shards: Collection[HeldShard]) -> bool:
+        """Whether no other worker can have taken any of these: the process may have slept since the call was admitted.
+
+        The writer is asked, which may know of a loss before the loop has been told.
+        """
+        if self._writer.stale:
+            return False
+        for shard in shards:
+            if not self._writer.holds(shard.ref, shard.fence):
+                shard.halt("lost")
+        return not any(shard.halted for shard in shards)
 
     def unpaid(self, attempt_id: bytes, ref: ShardRef) -> None:
         """The call cost nothing."""

@@ -26,6 +26,14 @@ class Halt:
     retry_in_s: float = 0.0
 
 
+class GivenUp(Exception):
+    """Nobody wants a request any more: its shards were halted."""
+
+
+class NotNow(GivenUp):
+    """It has to wait for something else first."""
+
+
 class Unit(NamedTuple):
     """One item of one shard: what requests are made of."""
 

@@ -24,7 +24,7 @@ from workers.ledger_thread import LedgerThread
 from workers.logs import crash
 from workers.purse import Purse
 from workers.routes import Route, Routes
-from workers.writer import Writer
+from workers.writer import Writer, awake_s
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +94,14 @@ class ShardRunner:
         await self._dispatch.clear()
         if self.draining or ref in self.held:
             return ShardReport(ref, "dropped")
+        asked_at_s = awake_s()
         claimed = await self._claimed(ref)
         if claimed is None:
             return ShardReport(ref, "dropped")
         self._dispatch.metrics.shards += 1
         if not claimed.items and not claimed.awaited:
             return ShardReport(ref, "done")
-        return await self._run_claimed(claimed)
+        return await self._run_claimed(claimed, asked_at_s)
 
     async def _claimed(self, ref: ShardRef) -> ClaimedShard | None:
         self._dispatch.claiming += 1
@@ -127,8 +128,8 @@ class ShardRunner:
             if state in HALTING and shard.halted is None:
                 shard.halt(state)  # type: ignore[arg-type]  # the states that halt are reasons too
 
-    async def _run_claimed(self, claimed: ClaimedShard) -> ShardReport:
-        shard = self._taken(claimed)
+    async def _run_claimed(self, claimed: ClaimedShard, asked_at_s: float) -> ShardReport:
+        shard = self._taken(claimed, asked_at_s)
         try:
             await self._work(shard, claimed)
             outcome = await self._finish(shard)
@@ -146,13 +147,13 @@ class ShardRunner:
         )  # fmt: skip
         return ShardReport(shard.ref, outcome, dict(shard.counts))
 
-    def _taken(self, claimed: ClaimedShard) -> HeldShard:
+    def _taken(self, claimed: ClaimedShard, asked_at_s: float) -> HeldShard:
         """The shard as ours: its lease is renewed from now on."""
         ref, fence = claimed.ref, claimed.fence
         budgeted = claimed.job.budget_usd is not None
         purse = Purse(partial(self._reserve, ref, fence), partial(self._give_back, ref, fence)) if budgeted else None
         shard = self.held[ref] = HeldShard(claimed, self._job(claimed.job), purse)
-        self._writer.hold(ref, fence)
+        self._writer.hold(ref, fence, since_s=asked_at_s)
         return shard
 
     def _job(self, run: JobRun) -> RunningJob:

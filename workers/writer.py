@@ -78,7 +78,7 @@ class Writer:
         self._refused_at = time.monotonic()
         self._backlog = 0
         self._held: dict[ShardRef, int] = {}
-        self._committed_at = self._renewed_at = _awake_s()
+        self._committed_at = self._renewed_at = awake_s()
         self._end_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.trouble: CorpusmillError | None = None
@@ -98,17 +98,24 @@ class Writer:
     @property
     def stale(self) -> bool:
         """Whether the leases could not be renewed for two thirds of their time: others may soon take the shards."""
-        return bool(self._held) and _awake_s() - self._renewed_at > self._lease_s * 2 / 3
+        return bool(self._held) and awake_s() - self._renewed_at > self._lease_s * 2 / 3
+
+    def holds(self, ref: ShardRef, fence: int) -> bool:
+        """Whether a shard was neither let go nor reported lost."""
+        return self._held.get(ref) == fence
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def hold(self, ref: ShardRef, fence: int) -> None:
-        """Renew the lease of a shard that was just claimed, and report its job's state, until it is let go."""
+    def hold(self, ref: ShardRef, fence: int, *, since_s: float | None = None) -> None:
+        """Renew the lease of a shard that was claimed, and report its job's state, until it is let go.
+
+        `since_s`: when it was asked for, as `awake_s` tells; None: just now. The process may have slept since.
+        """
+        since_s = awake_s() if since_s is None else since_s
         with self._changed:
-            if not self._held:
-                self._renewed_at = _awake_s()
+            self._renewed_at = min(self._renewed_at, since_s) if self._held else since_s
             self._held[ref] = fence
 
     def let_go(self, ref: ShardRef) -> None:
@@ -162,7 +169,7 @@ class Writer:
     def _wait_s(self) -> float:
         if self._end_at is not None or (self._waiting and self._backlog >= GROUP_BYTES):
             return 0
-        wait_s = self._committed_at + self._beat_s - _awake_s()
+        wait_s = self._committed_at + self._beat_s - awake_s()
         if self._waiting:
             wait_s = min(wait_s, self._waiting[0].at + GATHER_S - time.monotonic())
         return wait_s
@@ -194,7 +201,7 @@ class Writer:
         """One try; whether nothing of the group is left to be written here."""
         with self._changed:
             held = dict(self._held)
-        tried_at = self._committed_at = _awake_s()
+        tried_at = self._committed_at = awake_s()
         renew = bool(held) and tried_at - self._renewed_at >= self._lease_s / 4
         batch = merged((entry.batch for entry in group), held=held, renew=renew)
         try:
@@ -204,8 +211,10 @@ class Writer:
             return False
         except Exception as error:
             return self._set_aside(group, error)
+        # Before the leases count as fresh: some may be lost.
+        self._drop(batch, report)
         self._note_success(tried_at if renew else None)
-        self._tell(group, batch, report)
+        self._tell(group, report)
         return True
 
     def _commit(self, batch: Batch) -> CommitReport:
@@ -223,15 +232,19 @@ class Writer:
         if renewed_at is not None:
             self._renewed_at = renewed_at
 
-    def _tell(self, group: list[_Entry], batch: Batch, report: CommitReport) -> None:
+    def _drop(self, batch: Batch, report: CommitReport) -> None:
+        """Hold no more what is lost, closed or given back."""
+        with self._changed:
+            for ref in (*report.lost, *report.closed, *batch.releasing):
+                if self._held.get(ref) == batch.fences.get(ref):
+                    self._held.pop(ref, None)
+
+    def _tell(self, group: list[_Entry], report: CommitReport) -> None:
         attempts = [attempt for entry in group for attempt in entry.attempts]
         if attempts:
             self._journal.committed(attempts)
         with self._changed:
             self._backlog -= sum(entry.size for entry in group)
-            for ref in (*report.lost, *report.closed, *batch.releasing):
-                if self._held.get(ref) == batch.fences.get(ref):
-                    self._held.pop(ref, None)
         for told in (self._on_report, *(entry.then for entry in group if entry.then is not None)):
             try:
                 told(report)
@@ -259,11 +272,12 @@ class Writer:
             report = self._commit(batch)
         except Exception:
             return False  # logged when it was set aside
-        self._tell([entry], batch, report)
+        self._drop(batch, report)
+        self._tell([entry], report)
         return True
 
 
-def _awake_s() -> float:
+def awake_s() -> float:
     """Seconds on a clock that goes on while the machine sleeps, as leases do; Linux alone has one."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
