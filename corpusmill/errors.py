@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from corpusmill.visible import visible
+
 
 class CorpusmillError(Exception):
     """A failure that a person reads: `what` happened, `where`, and `next_step`, what to type or change."""
@@ -37,7 +39,7 @@ class CorpusmillError(Exception):
     def told(self) -> str:
         """The message as a person at a terminal reads it, or in a log that somebody looks into."""
         first, *rest = self.lines() or [type(self).__name__]
-        return "\n".join([f"✗ {first}", *(f"  {line}" for line in rest)])
+        return visible("\n".join([f"✗ {first}", *(f"  {line}" for line in rest)]))
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

@@ -1,4 +1,4 @@
-"""How a process of ours logs: human lines on a terminal, else one JSON object a line; redacted here and nowhere else.
+"""How a process of ours logs: human lines on a terminal, else one JSON object a line, each without secrets.
 
 A message like `"shard ended job=%s shard=%d"` becomes `{"event": "shard ended", "job": "j_…", "shard": 3}`: what stands
 as `name=%…` in it is a fact of that name. Exceptions are told by their type and the places in the code, never by their
@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
-import orjson
+from corpusmill.secrecy import redacted
+from corpusmill.visible import visible
 
 HUMAN = "%(asctime)s %(levelname)s %(name)s %(message)s"
 # An attribute of a record with further facts, for messages that name theirs elsewhere.
@@ -24,12 +26,8 @@ FACTS = "facts"
 _PLACES = re.compile(r"(?:(?P<name>\b[a-z_]\w*)=)?%(?:%|[-#0 +]*[\d.]*[a-z])", re.IGNORECASE)
 # What is left where a fact was taken out.
 _SPACES = re.compile(r"\s+([:,])|\s+")
-# Passwords in URLs, keys as providers shape them, and headers that carry either.
-_SECRETS = (
-    (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), r"\1***@"),
-    (re.compile(r"\b(sk|rk|pk)-[\w-]{6,}"), r"\1-***"),
-    (re.compile(r"(?i)\b(bearer|api-key:?) +[\w.~+/=-]{6,}"), r"\1 ***"),
-)
+
+log = logging.getLogger(__name__)
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -42,11 +40,35 @@ def to_stderr(stream: TextIO | None = None, *, level: int = logging.WARNING) -> 
     logging.basicConfig(level=level, handlers=[handler])
 
 
-def redacted(text: str) -> str:
-    """The text without what looks like a key or a password."""
-    for secret, shown in _SECRETS:
-        text = secret.sub(shown, text)
-    return text
+def take_over() -> None:
+    """Have what nobody catches, and what a library logs where nothing is set up, told like everything else.
+
+    Python itself would print the texts of exceptions, which may quote what was sent or what it was signed with.
+    """
+    sys.excepthook = _not_caught
+    threading.excepthook = lambda args: _not_caught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _not_caught(args.exc_type, args.exc_value, args.exc_traceback)
+    logging.captureWarnings(True)
+    logging.getLogger("asyncio").addFilter(first_line_alone)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Human("%(message)s"))
+
+
+def first_line_alone(record: logging.LogRecord) -> bool:
+    """A filter: asyncio says what happened in the first line; below it stand objects with all that they hold."""
+    record.msg, record.args = record.getMessage().partition("\n")[0], None
+    return True
+
+
+def told(error: BaseException) -> str:
+    """An exception as it may be shown: where it was raised, and its type."""
+    return redacted("".join([*traceback.format_tb(error.__traceback__), type(error).__name__]))
+
+
+def _not_caught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    log.critical("not caught error=%s", kind.__name__, exc_info=(kind, error or kind(), trace))
 
 
 class Human(logging.Formatter):
@@ -54,7 +76,7 @@ class Human(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
-        return redacted(super().format(record))
+        return visible(redacted(super().format(record)))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line, with further facts at its end."""
@@ -71,6 +93,8 @@ class Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
+        import orjson  # here: most commands never log
+
         event, facts = parted(record)
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {**facts, "at": at, "level": record.levelname.lower(), "logger": record.name, "event": event}
@@ -78,7 +102,7 @@ class Json(logging.Formatter):
             line["error"] = record.exc_info[0].__name__
             line["places"] = [f"{place.filename}:{place.lineno}" for place in traceback.extract_tb(record.exc_info[2])]
         ordered = {name: line.pop(name) for name in ("at", "level", "logger", "event")} | line
-        return redacted(orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        return visible(redacted(orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS).decode()))
 
 
 def parted(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from corpusmill import secrecy
 from corpusmill.endpoint import OPENAI_BASE_URL, Charge, Formula, Limits, MaxTokensName, Settle
 from corpusmill.errors import SettingsError
 from corpusmill.spec import normalised
@@ -109,6 +110,13 @@ class Provider(BaseModel):
             raise ValueError("azure needs base_url and api_version")
         return self
 
+    @model_validator(mode="after")
+    def _kept_secret(self) -> Provider:
+        headers = (value.get_secret_value() for value in self.headers.values())
+        secrecy.learn(self.api_key.get_secret_value() if self.api_key else None, *headers)
+        secrecy.learn_from_url(self.proxy)
+        return self
+
     @property
     def url(self) -> str:
         """The base URL in effect, normalised."""
@@ -158,4 +166,5 @@ def _key_in(path: Path, _version: tuple[int, int, int]) -> str:
     key: SecretStr = _usable_key(path.read_text(encoding="utf-8"))
     if not key.get_secret_value():
         raise ValueError("it is empty")
+    secrecy.learn(key.get_secret_value())
     return key.get_secret_value()

@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from corpusmill import secrecy
 from corpusmill import settings_loading as loading
 from corpusmill import settings_sources as sources
 from corpusmill.endpoint import OPENAI_BASE_URL, Endpoint, Limits, fingerprint
@@ -154,6 +155,14 @@ class Settings(BaseSettings):
         if self.broker_url and not self.redis_url:
             # Frozen for callers; the default of one field is another field, known only here.
             object.__setattr__(self, "redis_url", redis_url_of(self.broker_url))
+        return self
+
+    @model_validator(mode="after")
+    def _kept_secret(self) -> Self:
+        for url in (self.broker_url, self.database_url, self.redis_url):
+            secrecy.learn_from_url(url)
+        if self.flower.basic_auth is not None:
+            secrecy.learn(self.flower.basic_auth.get_secret_value().partition(":")[2])
         return self
 
     @property

@@ -14,10 +14,12 @@ from celery import current_task, shared_task
 from corpusmill import feed as feeding
 from corpusmill.app import CONTROL
 from corpusmill.errors import CorpusmillError
+from corpusmill.spells import Spell
 from scheduler import duty
 from workers.upkeep import adopt_all
 
 log = logging.getLogger(__name__)
+ticks_put_off = Spell(log, "ticks are put off")
 
 FEED_S = 1.0
 RECONCILE_S = 5.0
@@ -78,14 +80,15 @@ def timetable() -> dict[str, dict[str, Any]]:
 
 
 def _quietly(what: Any) -> int:
-    """A ledger or broker that is away is worth a line; the next tick tries again."""
+    """A ledger or broker that is away is worth a line now and then; the next tick tries again."""
     log_of_ticks, name = duty.current().log, current_task.name.removeprefix("control.")
     try:
         done = int(what())
     except CorpusmillError as error:
         log_of_ticks.put_off[name] += 1
-        log.warning("tick put off: %s", error.what)
+        ticks_put_off.trouble(name, error.what)
         return 0
+    ticks_put_off.over(name)
     log_of_ticks.done[name] += 1
     if name == FEED:
         log_of_ticks.pulse.beat()

@@ -81,7 +81,7 @@ class Runtime:
         self.keyring.add(message)
         loop = loops.current()
         loop.call(lambda: self.runner.routes.heed(self.keyring.endpoints))
-        loop.call(lambda: asyncio.ensure_future(upkeep.quietly(lambda: upkeep.beat(self))))
+        loop.call(lambda: asyncio.ensure_future(upkeep.quietly("beat", lambda: upkeep.beat(self))))
 
     def drain(self) -> None:
         """Claim and send nothing more; calls in flight have `grace_s` to land. The second time there is no grace."""
@@ -210,8 +210,8 @@ async def _close(runtime: Runtime) -> None:
     upkeep.tell("in all", runtime.dispatch.metrics)
     if runtime.writer.trouble is None:
         # Maybe the last process here for long: what those that were killed leave unbooked would stay so.
-        await upkeep.quietly(lambda: upkeep.adopt_orphans(runtime))
-    await upkeep.quietly(lambda: runtime.thread.ask(runtime.ledger.worker_gone, runtime.worker_id))
+        await upkeep.quietly("adopt", lambda: upkeep.adopt_orphans(runtime))
+    await upkeep.quietly("gone", lambda: runtime.thread.ask(runtime.ledger.worker_gone, runtime.worker_id))
 
 
 _current: list[Runtime] = []

@@ -16,6 +16,7 @@ from functools import partial
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, JobRun, Reservation, ShardRef, WorkItem
+from corpusmill.spells import Spell
 from workers.dispatch import Dispatch
 from workers.held import HeldShard
 from workers.jobs import RunningJob
@@ -27,6 +28,7 @@ from workers.routes import Route, Routes
 from workers.writer import Writer, awake_s
 
 log = logging.getLogger(__name__)
+claims_put_off = Spell(log, "shards are put off")
 
 # How often to look whether another shard has paid for what this one waits for.
 AWAIT_S = 0.5
@@ -84,7 +86,8 @@ class ShardRunner:
             return await self._claim_and_run(ref)
         except CorpusmillError as error:
             # The ledger cannot be asked. The wake-up is spent, and sent again by the reconciler.
-            log.warning("shard put off job=%d shard=%d: %s", ref.job_id, ref.shard_no, error.what)
+            claims_put_off.trouble("shards", error.what)
+            log.debug("shard put off job=%d shard=%d", ref.job_id, ref.shard_no)
             return ShardReport(ref, "put_off")
         except Exception as error:
             crash(log, "shard crashed", error)
@@ -96,6 +99,7 @@ class ShardRunner:
             return ShardReport(ref, "dropped")
         asked_at_s = awake_s()
         claimed = await self._claimed(ref)
+        claims_put_off.over("shards")
         if claimed is None:
             return ShardReport(ref, "dropped")
         self._dispatch.metrics.shards += 1

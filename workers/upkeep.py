@@ -15,6 +15,7 @@ import psutil
 from corpusmill import logs
 from corpusmill.errors import CorpusmillError, DiskFull
 from corpusmill.ledger import Ledger
+from corpusmill.spells import Spell
 from workers import leaving, revival
 from workers.journal import adopt
 from workers.metrics import Metrics
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
+# What every loop needs, and what is asked for every second.
+ledger_away = Spell(log, "the ledger does not do what it is asked")
 
 BEAT_S = 5.0
 ADOPT_S = 5.0
@@ -35,33 +38,35 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     """Start all loops of a runtime; its owner cancels them."""
     beat_s = min(BEAT_S, runtime.settings.lease_s / 3)
-    loops: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
-        (beat_s, lambda: beat(runtime)),
-        (beat_s, lambda: leaving.look_at_memory(runtime)),
-        (beat_s, lambda: leaving.look_at_schema(runtime)),
-        (ADOPT_S, lambda: adopt_orphans(runtime)),
-        (WATCH_S, lambda: _watch(runtime)),
-        (min(revival.PROBE_S, runtime.settings.lease_s), lambda: revival.probe(runtime)),
-        (RULES_S, lambda: follow_rules(runtime)),
-        (TELL_S, Teller(runtime.dispatch.metrics).tell),
+    loops: tuple[tuple[str, float, Callable[[], Awaitable[None]]], ...] = (
+        ("beat", beat_s, lambda: beat(runtime)),
+        ("memory", beat_s, lambda: leaving.look_at_memory(runtime)),
+        ("schema", beat_s, lambda: leaving.look_at_schema(runtime)),
+        ("adopt", ADOPT_S, lambda: adopt_orphans(runtime)),
+        ("disk", WATCH_S, lambda: _watch(runtime)),
+        ("probe", min(revival.PROBE_S, runtime.settings.lease_s), lambda: revival.probe(runtime)),
+        ("rules", RULES_S, lambda: follow_rules(runtime)),
+        ("figures", TELL_S, Teller(runtime.dispatch.metrics).tell),
     )
-    return [asyncio.create_task(_every(seconds, what)) for seconds, what in loops]
+    return [asyncio.create_task(_every(seconds, name, what)) for name, seconds, what in loops]
 
 
-async def _every(seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: float, name: str, what: Callable[[], Awaitable[None]]) -> None:
     while True:
-        await quietly(what)
+        await quietly(name, what)
         await asyncio.sleep(seconds)
 
 
-async def quietly(what: Callable[[], Awaitable[None]]) -> None:
+async def quietly(name: str, what: Callable[[], Awaitable[None]]) -> None:
     """Do it once; a ledger that is away is no reason to end."""
     try:
         await what()
     except CorpusmillError as error:
-        log.warning("upkeep put off: %s", error.what)
+        ledger_away.trouble(name, error.what)
     except Exception:
-        log.exception("upkeep failed")
+        log.exception("upkeep failed what=%s", name)
+    else:
+        ledger_away.over(name)
 
 
 async def beat(runtime: Runtime) -> None:

@@ -10,7 +10,6 @@ import difflib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -24,6 +23,7 @@ from corpusmill.cli.commands import COMMANDS, Command
 from corpusmill.cli.flags import set_globals, spread, with_globals
 from corpusmill.cli.output import interrupted, nobody_reads, out
 from corpusmill.errors import CorpusmillError, UsageError
+from corpusmill.logs import take_over, told
 
 OUR_FAULT = 1
 
@@ -116,6 +116,7 @@ def _top(
 def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point `corpusmill`: run the command line and leave with its exit code."""
     _entry.start_lightly()
+    take_over()
     code = outcome(sys.argv[1:] if arguments is None else list(arguments))
     try:
         sys.stdout.flush()
@@ -139,8 +140,8 @@ def outcome(arguments: Sequence[str]) -> int:
         return _refused(error)
     except KeyboardInterrupt:
         return interrupted()
-    except Exception as error:  # our own fault: the traceback is for the report
-        traceback.print_exc()
+    except Exception as error:  # our own fault: where it happened is for the report, its text may quote anything
+        print(told(error), file=sys.stderr, flush=True)
         out.result({"error": {"what": type(error).__name__, "where": "", "next_step": ""}, "exit_code": OUR_FAULT})
         return OUR_FAULT
 

@@ -2,6 +2,7 @@
 
 With `--json` stdout carries one object, printed last, for success and failure alike. With `-q` only what was
 asked for and errors are printed. Commands use the one `out` of this module and declare no such flags themselves.
+Whatever is printed cannot steer the terminal: see `corpusmill.visible`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corpusmill.errors import CorpusmillError
+from corpusmill.visible import in_one_line, visible
 
 # What a shell shows of a program that SIGPIPE ended.
 _BROKEN_PIPE = 141
@@ -35,7 +37,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of what was asked for: on stdout, left out with `--json`."""
         if not self.json:
-            print(text)
+            print(visible(text))
 
     def summary(self, text: str) -> None:
         """A line that says how it went: on stdout, left out with `--json` and `-q`."""
@@ -45,15 +47,16 @@ class Output:
     def note(self, text: str) -> None:
         """Something worth knowing on the way: on stderr, left out with `-q`."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(visible(text), file=sys.stderr, flush=True)
 
     def result(self, value: Mapping[str, Any]) -> None:
         """The one object of `--json`; nothing without the flag. Call it once, last."""
         if self.json:
-            print(json_module.dumps(value, ensure_ascii=False, default=str), flush=True)
+            print(visible(json_module.dumps(value, ensure_ascii=False, default=str)), flush=True)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
         """A table of plain text on stdout; columns numbered in `right` are set flush right."""
+        rows = [[in_one_line(cell) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
         for row in [head, *rows]:
             cells = [

@@ -13,6 +13,7 @@ import typer
 from corpusmill.cli.options import ErrorsFile, FailureClasses
 from corpusmill.cli.output import out
 from corpusmill.errors import UsageError
+from corpusmill.visible import in_one_line
 
 if TYPE_CHECKING:
     from corpusmill.collections.exporting import Chosen
@@ -145,7 +146,8 @@ def failures(job: JobOrCollection, class_: FailureClasses = None) -> None:
             # Most messages end with it already.
             untold = failure.request_id is not None and failure.request_id not in failure.error
             request = f" ({failure.request_id})" if untold else ""
-            out.line(f"{place}  {failure.id}  {failure.error_class}: {failure.error}{request}{_tries(failure)}")
+            line = f"{place}  {failure.id}  {failure.error_class}: {failure.error}{request}{_tries(failure)}"
+            out.line(in_one_line(line))
             if out.json:
                 listed.append(asdict(failure))
     if summary.failed:
@@ -168,7 +170,8 @@ def _failures_of_collection(mill: Mill, chosen: Chosen, classes: Sequence[str]) 
     for row in chosen.failures(mill.place.ledger):
         if classes and row.error_class not in classes:
             continue
-        out.line(f"{row.source}:{row.line or ''} chunk {row.chunk}  {row.id}  {row.error_class}: {row.error}")
+        line = f"{row.source}:{row.line or ''} chunk {row.chunk}  {row.id}  {row.error_class}: {row.error}"
+        out.line(in_one_line(line))
         facts = {"id": row.id, "source": row.source, "chunk": row.chunk, "line": row.line}
         listed.append({**facts, "error_class": row.error_class, "error": row.error})
     counted = Counter(str(each["error_class"]) for each in listed)

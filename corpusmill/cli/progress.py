@@ -13,6 +13,7 @@ from corpusmill.cli.times import hour
 from corpusmill.endpoint import Limits
 from corpusmill.mill.sums import usd
 from corpusmill.mill.watching import Look
+from corpusmill.visible import in_one_line
 
 Show = Callable[[Look], None]
 
@@ -100,7 +101,7 @@ def _drawn(pace: Pace) -> Iterator[Show]:
             done = look.counts.items - look.counts.open
             # Padded, because a bare bar does not end its line: what follows it would be cut off.
             bar = Padding(ProgressBar(total=max(1, look.counts.items), completed=done), 0)
-            head = Text(f"{look.job.public_id}  {look.job.kind} {look.job.model}  {look.job.state}")
+            head = Text(in_one_line(f"{look.job.public_id}  {look.job.kind} {look.job.model}  {look.job.state}"))
             live.update(Group(head, bar, Text(" · ".join(pace.facts(look)))), refresh=True)
 
         yield show

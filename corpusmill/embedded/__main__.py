@@ -29,6 +29,7 @@ def serve() -> int:
     from corpusmill.settings import Settings
 
     logs.to_stderr(level=logging.INFO)
+    logs.take_over()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings.load()
     place = prepare(settings)

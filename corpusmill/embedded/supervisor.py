@@ -28,8 +28,10 @@ from corpusmill.embedded.staff import Staff
 from corpusmill.embedded.viewers import LEFT, LOST, Viewers
 from corpusmill.errors import CorpusmillError
 from corpusmill.settings import Settings
+from corpusmill.spells import Spell
 
 log = logging.getLogger(__name__)
+unread = Spell(log, "the ledger cannot be read")
 
 LOOK_EVERY_S = 0.5
 MOST_LOG_BYTES = 10_000_000
@@ -110,8 +112,9 @@ class Supervisor:
         try:
             active = await self._pause_the_unseen()
         except CorpusmillError as error:
-            log.warning("the ledger cannot be read: %s", error.what)
+            unread.trouble("jobs", error.what)
             return
+        unread.over("jobs")
         if self.stays or active or self.control.clients:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since >= self.settings.linger_s:

@@ -6,14 +6,12 @@ so they are looked at here first: as it is, in another case, percent-encoded, in
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from urllib.parse import quote
 
-# A shorter credential (`none`, `ollama`) is no secret, and would be found inside innocent words: only all of it counts.
-SHORTEST = 8
+from corpusmill.secrecy import SHORTEST, forms
+
 # So many characters in a row of a longer one give it away.
 PART = 12
 
@@ -27,9 +25,10 @@ class Redaction:
     def __init__(self, secrets: Iterable[str]) -> None:
         given = [secret.removeprefix("Bearer ").strip() for secret in secrets]
         self._whole = {secret.lower() for secret in given if secret}
-        forms = {form.lower() for secret in given if len(secret) >= SHORTEST for form in _forms(secret)}
-        self._parts = {part for form in forms for part in _parts(form)}
-        self._pattern = _pattern(forms)
+        # A shorter credential is no secret, and would be found inside innocent words: only all of it counts.
+        written = {form.lower() for secret in given if len(secret) >= SHORTEST for form in forms(secret)}
+        self._parts = {part for form in written for part in _parts(form)}
+        self._pattern = _pattern(written)
 
     def name(self, value: str | None) -> str | None:
         """A code, parameter or id, or nothing in its place when a credential is in it."""
@@ -53,16 +52,11 @@ def _of(secrets: tuple[str, ...]) -> Redaction:
     return Redaction(secrets)
 
 
-def _forms(secret: str) -> set[str]:
-    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
-    return {secret, quote(secret, safe=""), encoded, encoded.translate(str.maketrans("+/", "-_"))}
-
-
 def _parts(form: str) -> Iterable[str]:
     return [form] if len(form) <= PART else (form[at : at + PART] for at in range(len(form) - PART + 1))
 
 
-def _pattern(forms: set[str]) -> re.Pattern[bytes] | None:
-    longest_first = sorted(forms, key=len, reverse=True)
+def _pattern(written: set[str]) -> re.Pattern[bytes] | None:
+    longest_first = sorted(written, key=len, reverse=True)
     joined = b"|".join(re.escape(form.encode()) for form in longest_first)
-    return re.compile(joined, re.IGNORECASE) if forms else None
+    return re.compile(joined, re.IGNORECASE) if written else None

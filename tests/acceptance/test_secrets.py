@@ -187,6 +187,7 @@ def assert_only_ledger_and_journal_know(shell: Shell) -> None:
     knowing = {path for path, content in contents.items() if SENTENCE.encode() in unfolded(content)}
     assert shell.home / "ledger.db" in knowing
     for path, content in contents.items():
+        assert_unseen("a file's name", str(path), CANARY_KEY, SENTENCE)
         assert_unseen(str(path), content, CANARY_KEY)
         if not path.name.startswith("ledger.db") and path.parent.name != "journal":
             assert_unseen(str(path), content, SENTENCE)

@@ -19,6 +19,7 @@ import orjson
 import pytest
 from openai import AsyncOpenAI
 
+from corpusmill.cli import check_endpoint
 from corpusmill.endpoint import Endpoint
 from corpusmill.llm import complete, embed
 from corpusmill.llm.client import Reply
@@ -156,7 +157,21 @@ async def test_a_redirect_is_not_followed(pool: ClientPool) -> None:
     async with wire() as elsewhere, wire(replying(307, location=f"{elsewhere.url}/chat/completions")) as server:
         error = await failure(pool, server.url)
         assert (error.failure_class, error.action, len(server.seen)) == ("redirected", "stop", 1)
-        assert elsewhere.seen == []
+        assert elsewhere.connections == 0
+
+
+async def test_no_way_of_asking_takes_the_key_to_where_a_redirect_points(pool: ClientPool) -> None:
+    async with wire() as elsewhere, wire(replying(302, location=f"{elsewhere.url}/models")) as server:
+        endpoint = Endpoint("x", server.url, "sk-test")
+        client = pool.client(endpoint)
+        assert await client.answers()
+        with pytest.raises(CallError) as refused:
+            async with client.stream("/chat/completions", CHAT):
+                pass
+        assert refused.value.failure_class == "redirected"
+        assert "(302)" in (await asyncio.to_thread(check_endpoint.ask, endpoint, lambda *_: "")).said
+        assert [seen.headers["authorization"] for seen in server.seen] == ["Bearer sk-test"] * 3
+        assert elsewhere.connections == 0
 
 
 async def test_an_answer_that_is_not_http_is_a_broken_connection(pool: ClientPool) -> None:

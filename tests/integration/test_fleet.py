@@ -160,13 +160,16 @@ def test_hostile_and_foreign_messages_are_refused_and_the_worker_lives(fleet: Fl
     send("completion.run_shard", kwargs={"v": 1, "job_id": True, "shard_no": 0}, **queue)
     send("completion.run_shard", args=["x"], kwargs={"v": 1, "job_id": 2**80, "shard_no": -1, "more": {}}, **queue)
     send("completion.run_shard", kwargs={"v": 1, "job_id": 4_711, "shard_no": 3}, **queue)
-    send("somebody.elses", args=["hello"], **queue)
+    send("somebody.elses", args=["their own words \x1b[2J"], **queue)
     register_pickle(fleet)
     send("completion.run_shard", kwargs={"v": 1, "job_id": 1, "shard_no": 0}, serializer="pickle", **queue)
     with fleet.broker.client() as redis:
         redis.lpush(KEY_PREFIX + "completion.normal", "no JSON at all", '{"body": 3}', "[]")
     assert fleet.wait(fleet.complete(texts(20, "after"))).succeeded == 20
     assert all(process.poll() is None for process in fleet.processes)
+    assert {"task", "encoding"} <= {line["wrong"] for line in fleet.events("message dropped")}
+    assert {"fields", "version", "numbers"} <= {line["wrong"] for line in fleet.events("message refused")}
+    assert not any(theirs in fleet.log() for theirs in ("their own words", "DROP TABLE", "no JSON at all", "\x1b"))
 
 
 def test_two_workers_stay_under_one_limit(
@@ -199,6 +202,10 @@ def test_texts_and_keys_are_in_no_message_no_redis_key_and_no_log(fleet: Fleet) 
         assert secret.encode() not in everything
         assert base64.b64encode(secret.encode())[4:-4] not in everything
     assert b"completion" in everything
+    failed = fleet.events("item failed")[0]
+    assert failed["job"] == job.public_id
+    assert failed["request_id"]
+    assert {"shard", "item", "class", "attempts"} <= failed.keys()
 
 
 def test_the_solo_pool_runs_shards_for_debugging(

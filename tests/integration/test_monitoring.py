@@ -89,6 +89,12 @@ def test_a_worker_without_its_broker_is_not_healthy(
     assert "does not answer" in json.loads(told)["broker"]
     fleet.broker.start()
     wait_until(lambda: healthy(port))
+    lines = [json.loads(line) for line in fleet.log().splitlines()]
+    events = [line["event"] for line in lines if line["level"] in ("warning", "error")]
+    # One line that it is away and one that it is back, however often it was tried.
+    assert [event for event in events if "broker" in event.lower()] == [
+        "the broker is away, trying on", "the broker is away no longer",
+    ]  # fmt: skip
 
 
 def test_a_port_that_is_taken_ends_a_worker_with_what_to_type(

@@ -14,7 +14,9 @@ import redis
 
 from corpusmill.cli import check_scheduler
 from corpusmill.cli.main import outcome
+from corpusmill.embedded import lock
 from corpusmill.embedded.client import down, join
+from corpusmill.embedded.place import Place
 from corpusmill.settings import Settings
 from tests.fixtures.simulator import StartSimulator
 
@@ -60,6 +62,25 @@ def test_up_keeps_the_machinery_until_down(capsys: pytest.CaptureFixture[str], h
     assert all(psutil.pid_exists(child["pid"]) for child in two["children"])
     assert run(capsys, "down") == (0, {"stopped": True})
     assert run(capsys, "down") == (0, {"stopped": False})
+
+
+def test_what_the_machinery_makes_is_its_owners_alone_whatever_the_umask_is(
+    capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    before = os.umask(0)
+    try:
+        up = run(capsys, "up", "--detach")[1]
+    finally:
+        os.umask(before)
+    note = lock.read(Place(home).lock)
+    assert up["pid"]
+    assert note
+    made = [home, *home.rglob("*"), Path(note.folder), *Path(note.folder).iterdir()]
+    assert {"ledger.db", "journal", "supervisor.log"} <= {path.name for path in made}
+    assert sum(path.is_socket() for path in made) >= 2
+    # In a folder that is the owner's alone it does not matter; all others are so themselves.
+    open_to_others = {path.name for path in made if path.stat().st_mode & 0o077}
+    assert open_to_others == set()
 
 
 def test_more_workers_than_sqlite_can_use_are_refused(capsys: pytest.CaptureFixture[str], home: Path) -> None:

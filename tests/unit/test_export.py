@@ -155,6 +155,34 @@ def test_batch_lines_return_the_endpoints_body_whole_and_on_one_line(tmp_path: P
     assert error["error"] == {"code": "context_length", "message": "too long (400)"}
 
 
+HOSTILE = (
+    "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "<script>alert(1)</script>", "a\u2028b\nc\x1b[2J\x00",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "v.jsonl", "v.npy", "v.parquet"])
+def test_hostile_text_is_data_in_every_format_and_the_same_when_it_is_read(tmp_path: Path, name: str) -> None:
+    job = COMPLETIONS if name[0] == "x" else EMBEDDINGS
+    bodies = [chat(text) if name[0] == "x" else np.zeros(2, "<f4").tobytes() for text in HOSTILE]
+    rows = [
+        row(number, body, id=text, source=text, metadata={text: text})
+        for number, (body, text) in enumerate(zip(bodies, HOSTILE, strict=True))
+    ]
+    write(job, tmp_path / name, succeeded=rows, ready=no_note)
+    found = rows_of((tmp_path / name).with_suffix(".parquet" if name.endswith(".parquet") else ".jsonl"))
+    for column in ("id", "source", *(["output"] if name[0] == "x" else [])):
+        assert [each[column] for each in found] == list(HOSTILE)
+    assert [each["metadata"] for each in found] == [{text: text} for text in HOSTILE]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """What a program reads; a line ends at a line feed, and nowhere else."""
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_bytes().decode().removesuffix("\n").split("\n")]
+    rows = parquet.read_table(path).to_pylist()
+    return [{**each, "metadata": json.loads(each["metadata"])} for each in rows]
+
+
 @pytest.mark.parametrize(
     ("job", "name"), [(COMPLETIONS, "x.npy"), (EMBEDDINGS, "x.csv"), (REQUESTS, "x.parquet"), (COMPLETIONS, "x")]
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from celery.exceptions import Reject
+from celery.worker.consumer.consumer import UNKNOWN_TASK_ERROR
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport.virtual.base import W_NO_CONSUMERS
@@ -17,6 +19,7 @@ from pydantic import SecretStr
 
 from corpusmill.app import PRIORITIES, SHARD_QUEUES, TakingTurns
 from corpusmill.ledger.records import ClaimedShard, JobRun, Reservation, ShardRef, WorkItem
+from corpusmill.logs import Json
 from corpusmill.settings import Provider, Settings
 from corpusmill.shares import shares
 from corpusmill.spec import COMPLETIONS_PATH, JobSpec
@@ -284,6 +287,18 @@ async def test_a_call_that_costs_nothing_leaves_its_money_to_the_next() -> None:
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "hostile", ["http://169.254.169.254/latest", "http://127.0.0.1:6379", "http://e@169.254.169.254/v1", "file:///etc"]
+)
+def test_an_address_that_a_job_names_is_called_only_if_it_is_a_providers(hostile: str) -> None:
+    settings = Settings(providers={"own": Provider(base_url="http://e/v1", api_key=SecretStr("sk-own-1234"))})
+    keyring = Keyring(settings, SALT)
+    (own,) = keyring.holds()
+    assert keyring.endpoints((hostile, own[1])) == ()
+    assert keyring.endpoints((own[0], "0" * 16)) == ()
+    assert [endpoint.base_url for endpoint in keyring.endpoints(own)] == ["http://e/v1"]
+
+
 def test_a_tick_that_comes_while_a_scheduler_ends_is_no_line_in_the_log() -> None:
     def record(message: str) -> logging.LogRecord:
         return logging.LogRecord("kombu", logging.WARNING, "", 0, message, ("control",), None)
@@ -292,12 +307,29 @@ def test_a_tick_that_comes_while_a_scheduler_ends_is_no_line_in_the_log() -> Non
     assert logs.worth_a_line(record("Restoring %r unacknowledged message(s)"))
 
 
-def test_beat_tells_of_a_broker_that_is_away_in_one_line() -> None:
+def celery_says(name: str, message: str, *args: object) -> logging.LogRecord:
     error = OSError("connection refused")
-    about = (type(error), error, None)
-    record = logging.LogRecord("celery.beat", logging.ERROR, "", 0, "Message Error: %s\n%s", (error, ["stack"]), about)
-    assert logs.in_one_line(record)
-    assert logging.Formatter("%(message)s").format(record) == "Message Error: connection refused"
+    return logging.LogRecord(name, logging.ERROR, "", 0, message, args, (type(error), error, None))
+
+
+def test_that_the_broker_is_away_is_told_once_in_one_line_and_once_more_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away = logs.BrokerAway()
+    lost = celery_says(logs.CONSUMER, "%s (%r)", "consumer: Connection to broker lost. Trying…", OSError("gone"))
+    missed = celery_says(logs.BEAT, "Message Error: %s\n%s", "connection refused", ["stack"])
+    back = celery_says(logs.CONNECTED, "Connected to %s", "redis://")
+    seen = [away(record) for record in (back, lost, missed, missed, back, celery_says(logs.BEAT, "something else"))]
+    assert seen == [False, False, False, False, False, True]
+    begin, end = caplog.messages
+    assert begin.startswith("the broker is away, trying on: consumer: Connection to broker lost.")
+    assert re.fullmatch(r"the broker is away no longer after_s=0 times=3", end)
+
+
+def test_of_a_foreign_message_it_is_told_what_is_wrong_and_nothing_that_it_says() -> None:
+    record = celery_says(logs.CONSUMER, UNKNOWN_TASK_ERROR, "their.task", "their words", {}, {})
+    assert logs.without_its_words(record)
+    assert Json().format(record).endswith('"event":"message dropped","wrong":"task"}')
 
 
 def provider(base_url: str, key: str) -> Provider:

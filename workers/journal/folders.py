@@ -21,7 +21,9 @@ _FORGOTTEN_S = 60.0
 
 def make_locked(parent: Path) -> tuple[Path, int]:
     """Make a folder of one's own and hold it; returns it and the descriptor that holds the lock."""
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # HOME as well: `parents` would make it open to everybody.
+    parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    parent.mkdir(mode=0o700, exist_ok=True)
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
     hidden = parent / f".new-{name}"
     hidden.mkdir(mode=0o700)
