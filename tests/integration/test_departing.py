@@ -36,8 +36,8 @@ def departing(ledger: Ledger, folder: Path, reports: list[CommitReport]) -> Iter
         journal.close()
 
 
-def claimed(ledger: Ledger) -> ClaimedShard:
-    return jobs.claim(ledger, jobs.submit(ledger, "abc"), 0)
+def claimed(ledger: Ledger, keys: str = "abc") -> ClaimedShard:
+    return jobs.claim(ledger, jobs.submit(ledger, keys, price_card=None), 0)
 
 
 def units_of(claim: ClaimedShard) -> list[Unit]:
@@ -69,7 +69,7 @@ async def test_a_call_does_not_leave_once_the_writer_knows_that_its_shard_is_los
 ) -> None:
     reports: list[CommitReport] = []
     with departing(ledger, tmp_path, reports) as (dispatch, writer):
-        lost, kept = claimed(ledger), claimed(ledger)
+        lost, kept = claimed(ledger, "abc"), claimed(ledger, "def")
         units = [*units_of(lost), *units_of(kept)]
         writer.hold(lost.ref, lost.fence - 1)
         writer.hold(kept.ref, kept.fence)
@@ -96,7 +96,7 @@ async def test_a_call_does_not_leave_once_its_shard_was_halted(ledger: Ledger, t
 
 def test_a_claim_that_took_longer_than_the_lease_is_not_taken_for_a_fresh_one(ledger: Ledger, tmp_path: Path) -> None:
     with departing(ledger, tmp_path, []) as (_, writer):
-        fresh, slept = claimed(ledger), claimed(ledger)
+        fresh, slept = claimed(ledger, "abc"), claimed(ledger, "def")
         writer.hold(fresh.ref, fresh.fence)
         assert not writer.stale
         writer.hold(slept.ref, slept.fence, since_s=awake_s() - jobs.LEASE_S)

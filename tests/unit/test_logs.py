@@ -114,7 +114,7 @@ def test_what_nobody_catches_is_told_without_its_words(tmp_path: Path) -> None:
         "from corpusmill import logs\n"
         "if sys.argv[1:]: logs.to_stderr()\n"
         "logs.take_over()\n"
-        "def fail(*_): raise ValueError('the canary sang')\n"
+        "def fail(*_): raise ValueError('the ' + ''.join(('can', 'ary')))\n"
         "async def forgotten(): asyncio.create_task(failing()); await asyncio.sleep(0)\n"
         "async def failing(): fail()\n"
         "thread = threading.Thread(target=fail); thread.start(); thread.join()\n"
