@@ -6,7 +6,7 @@ a file asks `redacted`, which also knows the shapes of other people's keys.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import re
 import threading
@@ -63,5 +63,5 @@ def redacted(text: str) -> str:
 
 def forms(secret: str) -> set[str]:
     """How a secret may be written: as it is, percent-encoded, and in base64 of either alphabet."""
-    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
+    encoded = binascii.b2a_base64(secret.encode(), newline=False).decode().rstrip("=")
     return {secret, quote(secret, safe=""), encoded, encoded.translate(str.maketrans("+/", "-_"))}
