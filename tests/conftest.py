@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.fixtures.databases", "tests.fixtures.valkey", "tests.fixtures.simulator", "tests.fixtures.shell",
-    "tests.fixtures.fleet", "tests.fixtures.bench", "tests.fixtures.postgres",
+    "tests.fixtures.fleet", "tests.fixtures.bench", "tests.fixtures.postgres", "tests.fixtures.disk",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ import corpusmill
 from corpusmill import _entry
 from corpusmill.cli.commands import COMMANDS, Command
 from corpusmill.cli.flags import set_globals, spread, with_globals
-from corpusmill.cli.output import interrupted, nobody_reads, out
+from corpusmill.cli.output import cannot_print, has_stuck, interrupted, nobody_reads, out
 from corpusmill.errors import CorpusmillError, UsageError
 from corpusmill.logs import take_over, told
 
@@ -116,13 +117,25 @@ def _top(
 def run(arguments: Sequence[str] | None = None) -> None:
     """The entry point `corpusmill`: run the command line and leave with its exit code."""
     _entry.start_lightly()
+    _replace_closed()
     take_over()
     code = outcome(sys.argv[1:] if arguments is None else list(arguments))
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = nobody_reads()
+    except OSError as error:
+        trouble = cannot_print(error)
+        out.trouble(trouble)
+        code = code or trouble.exit_code
     sys.exit(code)
+
+
+def _replace_closed() -> None:
+    """Closed outputs (`>&-`, some daemons) are None, and `print` takes None for stdout: print nowhere instead."""
+    nowhere = Path(os.devnull)
+    sys.stdout = sys.stdout or nowhere.open("w")
+    sys.stderr = sys.stderr or nowhere.open("w")
 
 
 def outcome(arguments: Sequence[str]) -> int:
@@ -140,7 +153,12 @@ def outcome(arguments: Sequence[str]) -> int:
         return _refused(error)
     except KeyboardInterrupt:
         return interrupted()
-    except Exception as error:  # our own fault: where it happened is for the report, its text may quote anything
+    except Exception as error:
+        if isinstance(error, OSError) and has_stuck():
+            trouble = cannot_print(error)
+            out.error(trouble)
+            return trouble.exit_code
+        # Our own fault: where it happened is for the report, its text may quote anything.
         print(told(error), file=sys.stderr, flush=True)
         out.result({"error": {"what": type(error).__name__, "where": "", "next_step": ""}, "exit_code": OUR_FAULT})
         return OUR_FAULT

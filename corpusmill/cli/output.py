@@ -7,6 +7,7 @@ Whatever is printed cannot steer the terminal: see `corpusmill.visible`.
 
 from __future__ import annotations
 
+import errno
 import json as json_module
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from corpusmill.errors import CorpusmillError
+from corpusmill.errors import CorpusmillError, DiskFull
 from corpusmill.visible import in_one_line, visible
 
 # What a shell shows of a program that SIGPIPE ended.
@@ -37,7 +38,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line of what was asked for: on stdout, left out with `--json`."""
         if not self.json:
-            print(visible(text))
+            _print(visible(text))
 
     def summary(self, text: str) -> None:
         """A line that says how it went: on stdout, left out with `--json` and `-q`."""
@@ -52,7 +53,7 @@ class Output:
     def result(self, value: Mapping[str, Any]) -> None:
         """The one object of `--json`; nothing without the flag. Call it once, last."""
         if self.json:
-            print(visible(json_module.dumps(value, ensure_ascii=False, default=str)), flush=True)
+            _print(visible(json_module.dumps(value, ensure_ascii=False, default=str)), flush=True)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
         """A table of plain text on stdout; columns numbered in `right` are set flush right."""
@@ -76,10 +77,43 @@ class Output:
         self.result({"error": what, "exit_code": error.exit_code})
 
 
+def _print(text: str, *, flush: bool = False) -> None:
+    try:
+        print(text, flush=flush)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_print(error) from None
+
+
+def cannot_print(error: OSError) -> CorpusmillError:
+    """The error for a stdout that takes nothing more; from here on nothing is printed there, at exit neither."""
+    _print_nowhere()
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else CorpusmillError
+    return kind(
+        f"what was asked for cannot be printed: {error.strerror}",
+        where="standard output",
+        next_step="make room, or print elsewhere, then run the same command again: what was done is saved",
+    )
+
+
+def has_stuck() -> bool:
+    """Whether stdout holds something that it cannot get rid of."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
 def nobody_reads() -> int:
     """Our reader has left (`| head`): let nothing complain about it, at exit either. Gives the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _print_nowhere()
     return _BROKEN_PIPE
+
+
+def _print_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def interrupted() -> int:
