@@ -34,6 +34,9 @@ WRITTEN_CHANNEL = "corpusmill:written"
 VISIBILITY_TIMEOUT_S = 3600
 # Without it a publish to a Redis that hangs waits for ever: kombu's default is none.
 SOCKET_TIMEOUT_S = 10.0
+# A consumer asks once a second. When nothing has come for so much longer, its connection is half-open: kombu's 25 s
+# would leave a worker without work for up to 51.
+HEALTH_CHECK_S = 8
 CONNECT_TIMEOUT_S = 5.0
 
 
@@ -163,6 +166,7 @@ def _transport_options() -> dict[str, Any]:
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
+        "health_check_interval": HEALTH_CHECK_S,
     }
 
 

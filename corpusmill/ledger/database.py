@@ -28,6 +28,9 @@ T = TypeVar("T")
 
 BUSY_MS = 30_000
 CONNECT_S = 10
+# A statement whose packets nobody acknowledges for so long has no server any more. Without it Linux tries on for a
+# quarter of an hour, and keep-alives do not count while something is unacknowledged.
+UNACKNOWLEDGED_S = 10
 TRIES = 8
 
 # FULL: a commit that was told to the journal, which then forgets the reply, must survive a power cut.
@@ -172,6 +175,7 @@ def _postgres(url: URL) -> Engine:
                 "keepalives_idle": 15,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
+                "tcp_user_timeout": UNACKNOWLEDGED_S * 1000,
             },
         )
     except (ModuleNotFoundError, NoSuchModuleError):

@@ -6,6 +6,7 @@ No retries, no redirects and no parsing here; a call ends within its deadline wh
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,9 @@ from corpusmill.llm.retry_after import retry_after_s
 # Shorter than servers keep an idle connection (uvicorn, under vLLM and gateways: 5 s), because a request that meets
 # the server's closing is lost with unknown outcome; longer than any pause in a busy window.
 KEEP_ALIVE_S = 4.0
+
+# On an idle connection the other end's machine, not its program, is asked so often; it is gone after so long a silence.
+ASK_S, SILENT_S = 10, 30
 
 _OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -181,7 +185,11 @@ class Client:
 def new_session(*, window: int, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
     """A session whose connections suffice for `window` calls at once."""
     connector = aiohttp.TCPConnector(
-        limit=window, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=60, ssl=tls if tls is not None else True
+        limit=window,
+        keepalive_timeout=KEEP_ALIVE_S,
+        ttl_dns_cache=60,
+        ssl=tls if tls is not None else True,
+        socket_factory=lambda address: watchful(socket.socket(*address[:3])),
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -189,6 +197,22 @@ def new_session(*, window: int, tls: ssl.SSLContext | None) -> aiohttp.ClientSes
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         trust_env=False,  # it would add credentials from ~/.netrc; proxies are chosen in `proxies`
     )
+
+
+def watchful(made: socket.socket) -> socket.socket:
+    """Have the kernel ask whether the other end is still there, and break off when it has not answered for long.
+
+    Routers forget connections on which nothing moves: a call that thinks for minutes would wait until its deadline.
+    """
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", ASK_S),
+        ("TCP_KEEPINTVL", ASK_S),
+        ("TCP_USER_TIMEOUT", SILENT_S * 1000),
+    ):
+        if hasattr(socket, name):  # all of them on Linux
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
 
 
 def _played_back(reply: Reply, request: httpx2.Request) -> httpx2.Response:
