@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import Metric
@@ -71,10 +72,10 @@ def _registry(collector: Collector) -> CollectorRegistry:
     return registry
 
 
-def _listening(port: int, registry: CollectorRegistry, health: Callable[[], Health]) -> ThreadingHTTPServer:
+def _listening(port: int, registry: CollectorRegistry, health: Callable[[], Health]) -> _Server:
     handler = type("Handler", (_Handler,), {"registry": registry, "health": staticmethod(health)})
     try:
-        server = ThreadingHTTPServer((ADDRESS, port), handler)
+        return _Server((ADDRESS, port), handler)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         raise UsageError(
@@ -82,8 +83,18 @@ def _listening(port: int, registry: CollectorRegistry, health: Callable[[], Heal
             where=f"{ADDRESS}:{port}",
             next_step="give each process a port of its own: --metrics PORT, or CORPUSMILL_METRICS_PORT",
         ) from None
-    server.daemon_threads = True
-    return server
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a question."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a monitor that hung or left before it had its answer; the library would print a traceback."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("a monitor's question failed", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):
