@@ -9,7 +9,7 @@ SRC   = corpusmill workers tasks scheduler migrations tests benchmarks examples 
 PYTEST_WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow faults chaos check format bench docs lock clean
+.PHONY: help install demo test test-slow faults chaos soak check format bench docs lock clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ ITEMS ?= 2000
 chaos: $(VENV)/.installed  ## Everything fails at random: one seed (SEED=7), or the first so many that are not done yet (SEEDS=100)
 	$(PY) -m tests.faults.series --seed $(SEED) --seeds $(SEEDS) --items $(ITEMS) $(CHAOS)
 
+MINUTES ?= 30
+soak: $(VENV)/.installed  ## Two workers at full speed for so long (MINUTES=30): does memory, do files or Redis keys grow?
+	$(PY) -m tests.faults.soak --minutes $(MINUTES)
+
 check: $(VENV)/.installed  ## Lint, format, types, import rules
 	$(BIN)/ruff check $(SRC)
 	$(BIN)/ruff format --check $(SRC)
@@ -45,7 +49,7 @@ format: $(VENV)/.installed  ## Put the code into the house's format
 	$(BIN)/ruff check --fix $(SRC)
 	$(BIN)/ruff format $(SRC)
 
-bench: $(VENV)/.installed  ## Measure ours and other clients (BENCH=--full: five turns, a million items, five million submitted; --resume goes on)
+bench: $(VENV)/.installed  ## Measure ours and other clients (BENCH=--full: five turns, a million items; --resume goes on)
 	$(PY) -m benchmarks $(BENCH)
 
 docs: $(VENV)/.installed  ## Write the reference pages from the code

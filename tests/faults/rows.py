@@ -1,16 +1,14 @@
-"""The table of faults: what breaks in each row that has a test. Tests carry `@pytest.mark.fault(row)`.
-
-Without a test of their own yet: 3 (killed between commit and acknowledgement), 9 (half-open connections to the
-queue), 35 (upgrade under load), 38 (a monitor that hangs), 39 (a long soak), 40 (output that cannot be written).
-"""
+"""The table of faults: what breaks in each row that has a test. Tests carry `@pytest.mark.fault(row)`."""
 
 ROWS = {
     1: "a worker is killed in the middle of shards",
     2: "a worker is killed between the reply and its commit",
+    3: "a worker is killed between the commit and its acknowledgement",
     4: "SIGTERM under load",
     6: "the queue restarts and has lost everything",
     7: "the queue is flushed",
     8: "the queue stands still",
+    9: "connections to the queue are half-open",
     10: "the queue refuses to write",
     12: "PostgreSQL restarts",
     13: "PostgreSQL stands still",
@@ -33,5 +31,9 @@ ROWS = {
     31: "clocks jump",
     33: "a message is delivered twice at once",
     34: "hostile and foreign messages",
+    35: "the schema is upgraded while workers of the version before run",
     36: "pause and cancel while it runs",
+    38: "monitors that hang",
+    39: "long runs at full speed",
+    40: "output that cannot be written",
 }

@@ -5,6 +5,7 @@ pytest -m slow -s tests/integration/test_recovery.py
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping
 from statistics import median
@@ -12,9 +13,11 @@ from statistics import median
 import pytest
 from sqlalchemy import select
 
+from corpusmill.errors import Unavailable
 from corpusmill.ledger.models import Shard
 from corpusmill.ledger.records import JobView
 from tests.fixtures.fleet import Fleet, StartFleet, wait_until
+from tests.fixtures.postgres import Postgres
 from tests.fixtures.simulator import StartSimulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("recovery"), pytest.mark.timeout(600)]
@@ -35,6 +38,7 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
+@pytest.mark.fault(1)
 def test_shards_of_a_killed_worker_are_sent_again_when_their_lease_is_over(
     start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str
 ) -> None:
@@ -80,6 +84,7 @@ def test_shards_of_a_killed_worker_are_sent_again_when_their_lease_is_over(
     assert percentile(sent, 0.95) < LEASE_S + 3
 
 
+@pytest.mark.fault(19)
 def test_a_lane_that_is_paused_elsewhere_is_heard_of_within_a_second(
     start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str
 ) -> None:
@@ -105,6 +110,7 @@ def test_a_lane_that_is_paused_elsewhere_is_heard_of_within_a_second(
     assert median(heard) < 1.0
 
 
+@pytest.mark.fault(6)
 def test_work_goes_on_within_seconds_of_a_restart_of_redis(
     start_fleet: StartFleet, simulator: StartSimulator, postgres_url: str
 ) -> None:
@@ -130,3 +136,49 @@ def test_work_goes_on_within_seconds_of_a_restart_of_redis(
     told = ", ".join(f"{sends:.1f}/{claims:.1f}" for sends, claims in after)
     print(f"\nRedis away for 2 s, its queues lost: next request/next shard claimed after {told} s")
     assert max(sends for sends, _ in after) < 5
+
+
+@pytest.mark.fault(12)
+def test_work_goes_on_within_seconds_of_a_restart_of_postgresql(
+    start_fleet: StartFleet, simulator: StartSimulator, own_postgres: Postgres
+) -> None:
+    limits = {"rpm": RPM, "tpm": 0}
+    fleet = start_fleet(simulator(latency_ms=100, rpm=RPM), own_postgres.url, lease_s=LEASE_S, limits=limits)
+    fleet.scheduler()
+    fleet.worker()
+    fleet.worker()
+    job = fleet.complete([f"chunk number {number}" for number in range(2_500)], shard_size=20)
+    after = []
+    for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGQUIT):
+        wait_until(lambda: (claims(fleet, job) or 0) > 0)
+        more_saved(fleet, job, 100)
+        own_postgres.stop(how)
+        time.sleep(2)
+        own_postgres.start()
+        back = time.monotonic()
+        wait_until(lambda: claims(fleet, job) is not None)
+        claimed = claims(fleet, job) or 0
+        more_saved(fleet, job)
+        saves = time.monotonic() - back
+        wait_until(lambda claimed=claimed: (claims(fleet, job) or 0) > claimed)  # type: ignore[misc]
+        after.append((saves, time.monotonic() - back))
+    told = ", ".join(f"{saves:.1f}/{claimed:.1f}" for saves, claimed in after)
+    assert fleet.wait(job).succeeded == 2_500
+    twice = fleet.simulator.stats()["duplicates_paid"]
+    print(f"\nPostgreSQL away for 2 s: next result saved/next shard claimed after {told} s; {twice} paid twice")
+    assert max(saves for saves, _ in after) < 5
+    assert twice == 0
+
+
+def more_saved(fleet: Fleet, job: JobView, more: int = 0) -> None:
+    """Wait until more results are in the ledger."""
+    before = fleet.counts(job).succeeded
+    wait_until(lambda: fleet.counts(job).succeeded > before + more)
+
+
+def claims(fleet: Fleet, job: JobView) -> int | None:
+    """How many claims there were; None while the database is away."""
+    try:
+        return sum(row[1] for row in shards(fleet, job).values())
+    except Unavailable:
+        return None
