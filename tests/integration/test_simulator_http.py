@@ -20,7 +20,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.fixtures.shell import PATIENCE_S
-from tests.fixtures.simulator import Simulator, StartSimulator
+from tests.fixtures.simulator import Simulator, StartSimulator, as_process, running
 
 USER: Any = [{"role": "user", "content": "Summarise:\n\nThe quick brown fox"}]
 CHAT = "/v1/chat/completions"
@@ -202,8 +202,6 @@ def test_refusals_have_openai_s_status_type_code_and_wait(
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from tests.fixtures.simulator import running
-
     paid = tmp_path_factory.mktemp("shared") / "paid.jsonl"
     paid.touch()
     with running(paid, dimensions=8) as endpoint:
@@ -424,20 +422,19 @@ def test_a_taken_port_exits_69_and_names_the_way_out(simulator: StartSimulator) 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_it_ends_at_once_when_told_to(simulator: StartSimulator, number: int, code: int) -> None:
-    endpoint = simulator(fault=["hang=1"])
-    with raw(endpoint) as connection:
+def test_it_ends_at_once_when_told_to(tmp_path: Path, number: int, code: int) -> None:
+    with as_process(tmp_path / "paid.jsonl", fault=["hang=1"]) as (process, endpoint), raw(endpoint) as connection:
         connection.sendall(posted(CHAT, {"model": "m", "messages": USER}))
-        endpoint.process.send_signal(number)
-        assert endpoint.process.wait(PATIENCE_S) == code
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == code
         assert received(connection, b"never sent") == b""
 
 
-def test_it_ends_with_the_process_that_started_it(simulator: StartSimulator) -> None:
-    endpoint = simulator()
-    assert endpoint.process.stdin is not None
-    endpoint.process.stdin.close()
-    assert endpoint.process.wait(PATIENCE_S) == 0
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    with as_process(tmp_path / "paid.jsonl") as (process, _):
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_it_listens_on_this_machine_alone(simulator: StartSimulator) -> None:
