@@ -18,11 +18,15 @@ _STOP_WITHIN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended: its exit code, the job that it named (an id such as `j_7fk2qa`), and what was wrong."""
+    """How a command ended: its exit code, the job that it named (an id such as `j_7fk2qa`), and what was wrong.
+
+    `told`: what one did that makes no job.
+    """
 
     code: int
     job: str | None
     trouble: str | None
+    told: str | None = None
 
 
 class Command:
@@ -51,7 +55,7 @@ class Command:
             return None
         said = self._object()
         self._said.close()
-        return Outcome(code, said.get("job"), _trouble(code, said))
+        return Outcome(code, said.get("job"), _trouble(code, said), said.get("told"))
 
     def stop(self) -> None:
         """End it: the same command again goes on where it stopped."""

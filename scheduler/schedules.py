@@ -94,7 +94,7 @@ class Schedules:
         if outcome.code:
             known.ended(run, "failed", exit_code=outcome.code, note=outcome.trouble)
         elif outcome.job is None:
-            known.ended(run, "finished", exit_code=0, note="there was nothing to do")
+            known.ended(run, "finished", exit_code=0, note=outcome.told or "there was nothing to do")
         else:
             known.started(run, self._ledger.job(outcome.job).id)
 

@@ -44,6 +44,10 @@ class Dispatch:
         self._one_trial = asyncio.Lock()
         self._only: Stream | None = None
 
+    def turn_journal_over(self) -> None:
+        """Let what SQL has leave the journal's disk."""
+        self._journal.turn_over()
+
     def close(self, timeout_s: float) -> None:
         """Write what there is, and let go of the journal; what could not be written is adopted from it. Blocks."""
         self.aside.close()

@@ -31,6 +31,8 @@ BEAT_S = 5.0
 ADOPT_S = 5.0
 WATCH_S = 0.5
 RULES_S = 1.0
+# How long what SQL has may stay in the journal: a purge says that it goes within minutes.
+TURN_S = 60.0
 TELL_S = 60.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -46,6 +48,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         ("disk", WATCH_S, lambda: _watch(runtime)),
         ("probe", min(revival.PROBE_S, runtime.settings.lease_s), lambda: revival.probe(runtime)),
         ("rules", RULES_S, lambda: follow_rules(runtime)),
+        ("journal", TURN_S, lambda: asyncio.to_thread(runtime.dispatch.turn_journal_over)),
         ("figures", TELL_S, Teller(runtime.dispatch.metrics).tell),
     )
     return [asyncio.create_task(_every(seconds, name, what)) for name, seconds, what in loops]

@@ -89,7 +89,7 @@ def carry_out(ask: PurgeAsk, *, dry_run: bool, yes: bool) -> int:
             return 0
         done = purging.carry_out()
     _tell(done)
-    out.result({**done.as_dict(), "told": _words(done)})
+    out.result({**done.as_dict(), "told": f"purged: {_words(done)}"})
     return 0
 
 
@@ -102,6 +102,10 @@ def _tell(found: Purge) -> None:
         out.summary(f"  earlier names of it that go too: {', '.join(found.also_called)}")
     if found.stays_in:
         out.summary(f"  the same content stays in: {', '.join(found.stays_in)}")
+    if found.answers_kept:
+        out.summary(f"  {found.answers_kept:,} answers stay: something else refers to them, with the same text")
+    if found.jobs_left:
+        out.summary(f"  jobs that read a document of that name, too: {', '.join(found.jobs_left)}")
     if found.journal_segments:
         out.note(f"{found.journal_segments} piece(s) of journals from before are still there; they go within minutes")
     for path in found.journals_damaged:

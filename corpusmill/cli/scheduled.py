@@ -12,8 +12,8 @@ import typer
 from corpusmill.cli.commands import COMMANDS
 from corpusmill.errors import UsageError
 
-# What does work on sources; the rest needs no schedule.
-SCHEDULABLE = ("sync", "reembed", "embed", "complete", "run")
+# What does work on sources, and what takes it away again; the rest needs no schedule.
+SCHEDULABLE = ("sync", "reembed", "embed", "complete", "run", "purge")
 # What a run fills in, as its parser would take it.
 _FILLED_IN = {"{usd_left}": "0", "{tokens_left}": "0"}
 _EXAMPLE = "for example: corpusmill schedule add NAME --cron '0 3 * * 0' -- embed docs --model M"
@@ -44,6 +44,8 @@ def scheduled(
         raise UsageError(f"`{name}` cannot be scheduled; these can: {known}", next_step=_EXAMPLE)
     facts, flags = _read(name, words[1:])
     _refuse(name, facts, budgeted=budgeted, capped=capped)
+    if name == "purge":  # it makes no job
+        return Scheduled((name, "--yes", "--json", "--no-progress", *words[1:]), tuple(_needs(facts)), facts)
     added = ["--detach", "--json", "--no-progress", "--label", f"schedule={schedule}"]
     if not _says(words, "--priority"):
         added += ["--priority", "low"]

@@ -50,11 +50,17 @@ _SOURCES = b"purge"
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What went. `also_called`: other names of the same content, which went with it; `stays_in`: those that keep it."""
+    """What went. `also_called`: other names of the same content, which went with it; `stays_in`: those that keep it.
+
+    `answers_kept`: answers of its chunks that something else refers to. `jobs`: those over plain sources that read a
+    document of this name.
+    """
 
     rows: Tally
     also_called: Sequence[str]
     stays_in: Sequence[str]
+    answers_kept: int
+    jobs: Sequence[str]
 
 
 def purge(database: Database, name: str, source: str) -> Purged:
@@ -72,10 +78,11 @@ def purge(database: Database, name: str, source: str) -> Purged:
     version = database.write(_hold, collection.id, name, owner)
     found = database.read(_found, collection, source, perhaps=half)
     hidden = sum(database.write(_hide, version, owner, some) for some in _parts(found.numbers))
+    kept = purge_jobs.count_answers(database, database.read(_going, collection.id, found), referred=True)
     told = _purge_rows(database, version, owner, found)
     database.write(_complete, version, owner, hidden)
     _prove(database, collection, source, found)
-    return Purged(told, found.also_called, found.stays_in)
+    return Purged(told, found.also_called, found.stays_in, kept, database.read(_plain_jobs, source))
 
 
 def count(database: Database, name: str, source: str) -> Purged:
@@ -85,8 +92,10 @@ def count(database: Database, name: str, source: str) -> Purged:
     found = database.read(_found, collection, source)
     told = database.read(_rows_left, collection.id, found)
     told["documents"] = len(found.numbers)
-    told["answers"] = purge_jobs.count_answers(database, database.read(_going, collection.id, found))
-    return Purged(told, found.also_called, found.stays_in)
+    going = database.read(_going, collection.id, found)
+    told["answers"] = purge_jobs.count_answers(database, going)
+    kept = purge_jobs.count_answers(database, going, referred=True)
+    return Purged(told, found.also_called, found.stays_in, kept, database.read(_plain_jobs, source))
 
 
 # --- what goes ------------------------------------------------------------------------------------------------------
@@ -142,6 +151,14 @@ def _near(conn: Connection, collection_id: int, source: str) -> str:
     like = (Document.collection_id == collection_id, Document.source.contains(tail, autoescape=True))
     found = conn.execute(select(Document.source).where(*like).distinct().limit(3)).scalars().all()
     return f"near it: {', '.join(found)}" if found and tail else ""
+
+
+def _plain_jobs(conn: Connection, source: str) -> list[str]:
+    """Jobs over plain sources that have a document of this name."""
+    found = select(Job.public_id).join(Collection, Collection.id == Job.collection_id)
+    named = select(Document.collection_id).where(or_(Document.source == source, Document.record_id == source))
+    plain = (Collection.name.is_(None), Collection.id.in_(named))
+    return list(conn.execute(found.where(*plain).order_by(Job.id)).scalars())
 
 
 def _going(conn: Connection, collection_id: int, found: _Found) -> Going:

@@ -183,13 +183,14 @@ def delete_answers(database: Database, going: Going) -> int:
     return gone
 
 
-def count_answers(database: Database, going: Going) -> int:
-    """How many answers only these rows refer to."""
+def count_answers(database: Database, going: Going, *, referred: bool = False) -> int:
+    """How many answers only these rows refer to; or, `referred`, how many of theirs something else refers to."""
     candidates = Candidates(references.keys_of(database, going))
     references.strike_referred(database, candidates, going)
     found: set[bytes] = set()
     for page in references.keys_of(database, going):
-        found |= database.read(sets.answered, candidates.unreferred(page))
+        free = candidates.unreferred(page)
+        found |= database.read(sets.answered, sorted(set(page) - set(free)) if referred else free)
     return len(found)
 
 

@@ -37,8 +37,10 @@ class Purge:
     """What went, or would: rows by table (`vectors`: what sets know of chunks), and the jobs by their ids.
 
     `also_called`, `stays_in`: of a document, other names that went with it, and documents of the same content that are
-    there now. `journal_segments`: pieces of journals on this host from before the purge, which their processes drop
-    within minutes. `journals_damaged`: kept for a person to look at; they may hold texts.
+    there now. `answers_kept`: those of its chunks that something else refers to. `jobs_left`: jobs outside its
+    collection that read a document of this name. `journal_segments`: pieces of journals on this host from before the
+    purge, which their processes drop within minutes. `journals_damaged`: kept for a person to look at; they may hold
+    texts.
     """
 
     what: What
@@ -46,6 +48,8 @@ class Purge:
     jobs: Sequence[str] = ()
     also_called: Sequence[str] = ()
     stays_in: Sequence[str] = ()
+    answers_kept: int = 0
+    jobs_left: Sequence[str] = ()
     journal_segments: int = 0
     journals_damaged: Sequence[str] = ()
     dry_run: bool = False
@@ -90,6 +94,7 @@ class Purging:
         if ask.document is not None and ask.collection is not None:
             what, found = "document", purging.document(ask.collection, ask.document, dry_run=dry_run)
             rows, facts = found.rows, {"also_called": found.also_called, "stays_in": found.stays_in}
+            facts |= {"answers_kept": found.answers_kept, "jobs_left": found.jobs}
         elif ask.collection is not None:
             what = "collection"
             rows = purging.collection(ask.collection, keep_usage=ask.keep_usage, dry_run=dry_run)
@@ -144,15 +149,15 @@ def _is_older(segment: Path, begun: float) -> bool:
 
 
 def _refuse_unclear(ask: PurgeAsk) -> None:
+    if ask.document is not None and ask.collection is None:
+        raise UsageError(
+            "--document needs its collection", next_step="corpusmill purge --collection NAME --document SOURCE"
+        )
     named = [ask.job is not None, ask.jobs, ask.answers, ask.collection is not None]
     if sum(named) != 1:
         raise UsageError(
             "say one thing to purge: a job, --jobs, --collection or --answers",
             next_step="corpusmill purge JOB, or --jobs --older-than 90d, --collection NAME, --answers --older-than 9d",
-        )
-    if ask.document is not None and ask.collection is None:
-        raise UsageError(
-            "--document needs its collection", next_step="corpusmill purge --collection NAME --document SOURCE"
         )
     if ask.document is not None and ask.keep_usage:
         raise UsageError("what was paid for a document stays on the bill anyway", next_step="leave --keep-usage out")

@@ -67,6 +67,23 @@ def test_a_journal_with_everything_committed_leaves_nothing_behind(tmp_path: Pat
     assert list((tmp_path / "journal").iterdir()) == []
 
 
+def test_turned_over_it_keeps_nothing_that_sql_has_and_all_that_it_has_not(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path)
+    journal.turn_over()
+    assert files(tmp_path) == ["00000001.log"]
+    done, open_ = receive(journal, send(journal)), send(journal)
+    journal.committed([done])
+    journal.turn_over()
+    assert files(tmp_path) == ["00000001.log", "00000002.log"]
+
+    receive(journal, open_)
+    journal.committed([open_])
+    journal.turn_over()
+
+    assert [path.stat().st_size for path in tmp_path.rglob("*.log")] == [0]
+    journal.close()
+
+
 def test_it_lies_in_a_folder_that_only_its_owner_can_read(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "home" / "journal")
     send(journal)

@@ -33,6 +33,13 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return type_
 
 
+def test_a_purge_by_age_can_be_scheduled_and_asks_nobody(typed: Callable[..., Any]) -> None:
+    purge = ("--", "purge", "--jobs", "--older-than", "90d", "--keep-usage")
+    code, told, err = typed("schedule", "add", "tidy", *WEEKLY, *purge, "--json")
+    assert code == 0, err
+    assert json.loads(told)["command"][:4] == ["purge", "--yes", "--json", "--no-progress"]
+
+
 REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("--cron", "0 3 * *", *EMBED), "is no schedule: it has to have five fields"),
     ((*WEEKLY, "--tz", "Berlin", *EMBED), "did you mean --tz Europe/Berlin?"),

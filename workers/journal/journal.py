@@ -121,6 +121,19 @@ class Journal:
                     self._kept[attempt.segment] -= 1
             self._drop_segments()
 
+    def turn_over(self) -> None:
+        """Begin another segment, so that what SQL has leaves the disk also where little is sent: call it now and then.
+
+        A segment that holds a call without a reply stays until it is answered, or is carried forward.
+        """
+        with self._mutex:
+            if self._fd < 0 or not self._size:
+                return
+            # On a full disk the old one goes on.
+            with suppress(OSError):
+                self._begin_segment()
+                self._drop_segments()
+
     def close(self) -> None:
         """Let go of the journal. With everything committed nothing is left of it; else somebody will adopt it."""
         with self._mutex:
@@ -133,11 +146,12 @@ class Journal:
             os.close(self._lock_fd)
 
     def _begin_segment(self) -> None:
+        path = self.folder / folders.SEGMENT.format(self._number + 1)
+        opened = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if self._fd >= 0:
             os.close(self._fd)
         self._number += 1
-        path = self.folder / folders.SEGMENT.format(self._number)
-        self._fd, self._size = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600), 0
+        self._fd, self._size = opened, 0
 
     def _append(self, *frames: bytes) -> None:
         try:
