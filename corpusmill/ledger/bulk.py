@@ -6,6 +6,7 @@ driver's own loop. Both bypass SQLAlchemy's work a row, which costs several time
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,10 @@ from sqlalchemy import (
     any_,
     bindparam,
     false,
+    literal,
     or_,
     select,
+    true,
 )
 
 from corpusmill.ledger.base import Base, Col
@@ -39,6 +42,7 @@ _LOOKED_UP = 500
 # The driver puts an array together under the interpreter's lock: this many vectors take it milliseconds, in which a
 # worker's event loop stands still.
 _AT_ONCE = 200
+_numbers = itertools.count()
 
 
 def table_of(model: type[Base]) -> Table:
@@ -201,3 +205,17 @@ def among(conn: Connection, column: Col[Any], values: Collection[Any]) -> list[C
     if conn.dialect.name == "postgresql":
         return [column == any_(bindparam(None, ordered, type_=ARRAY(column.type)))] if ordered else []
     return [column.in_(ordered[at : at + _LOOKED_UP]) for at in range(0, len(ordered), _LOOKED_UP)]
+
+
+def planned_anew(conn: Connection) -> ColumnElement[bool]:
+    """A condition that holds always, and that keeps PostgreSQL from keeping a plan of its statement.
+
+    Of a statement that comes often PostgreSQL keeps the plan. One from when a table had few rows reads all of them, and
+    goes on to do so until the table is next analyzed, however many there are by then: a minute in which a fleet may
+    fill a new ledger with a hundred thousand answers. A number makes the text new. It costs the server some 0.1 ms, so
+    it is for those statements only that would read most.
+    """
+    if conn.dialect.name != "postgresql":
+        return true()
+    number = literal(next(_numbers), literal_execute=True)
+    return number == number

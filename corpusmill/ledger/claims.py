@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, select, update
 
 from corpusmill.ledger import inflight, money, shards, suspects
-from corpusmill.ledger.bulk import insert_new, table_of
+from corpusmill.ledger.bulk import insert_new, planned_anew, table_of
 from corpusmill.ledger.clock import Now, read_clock
 from corpusmill.ledger.goals import ended, open_items
 from corpusmill.ledger.jobs import RUNNABLE, run_of
@@ -132,7 +132,7 @@ def _settle_answered(conn: Connection, job: Row[Any], shard: LockedShard, now: N
         select(Item.item_no, Answer.truncated)
         .join(Answer, Answer.key == Item.key)
         .outerjoin(Result, ended(job, shard.shard_no))
-        .where(*open_items(job, shard.shard_no))
+        .where(*open_items(job, shard.shard_no), planned_anew(conn))
     )
     found = dict(conn.execute(answered).all())
     blank = {"cached": True, "error_class": None, "error": None, "attempts": 0, "request_id": None, "at": now.wall_s}
@@ -150,7 +150,7 @@ def _open_work(conn: Connection, job: Row[Any], shard: LockedShard) -> list[Work
         .join(Chunk, and_(Chunk.collection_id == job.collection_id, Chunk.chunk_no == Item.chunk_no))
         .join(Document, and_(Document.collection_id == job.collection_id, Document.document_no == Chunk.document_no))
         .outerjoin(Result, ended(job, shard.shard_no))
-        .where(*open_items(job, shard.shard_no))
+        .where(*open_items(job, shard.shard_no), planned_anew(conn))
         .order_by(Item.item_no)
     )
     return [WorkItem(row[0], row[1] or b"", row[2], row[3], row[4], row[5]) for row in conn.execute(rest)]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, event
 
@@ -56,3 +57,32 @@ def test_no_step_of_the_work_on_a_job_reads_a_whole_table(sqlite_url: str, scans
         list(ledger.results(job.id))
         list(ledger.failures(job.id))
         assert scans == []
+
+
+_MANY = 20_000
+_OF_OTHER_JOBS = f"""
+    WITH numbers AS (SELECT n FROM generate_series(1, {_MANY}) AS numbers(n)),
+    texts AS (INSERT INTO chunks SELECT 99, n, n, 0, 0, 200, repeat('x', 200) FROM numbers)
+    INSERT INTO answers SELECT sha256(('other ' || n)::bytea), false, decode(repeat('00', 600), 'hex'),
+    null, 'm', null, null, false, 1, 0, 1, 0, 0 FROM numbers
+"""
+
+
+def test_on_postgresql_no_plan_is_kept_from_when_there_were_few_rows(postgres_url: str) -> None:
+    with Ledger.open(postgres_url) as ledger, psycopg.connect(postgres_url, autocommit=True) as aside:
+        job = jobs.submit(ledger, map(str, range(120)), shard_size=5)
+        ledger.worker_beat("w1", host="h", pid=7, boot_id="b", slots=4, holds={jobs.LANE}, lease_s=60)
+        for number in range(24):
+            if number == 1:
+                aside.execute("ANALYZE")
+            if number == 12:
+                aside.execute(_OF_OTHER_JOBS)
+            (ref,) = ledger.sendable("completion", "normal", room=1)
+            claimed = jobs.claim(ledger, job, ref.shard_no)
+            ledger.awaited(ref, claimed.fence)
+            jobs.commit(ledger, jobs.paid(claimed, closing=[ref]))
+    with psycopg.connect(postgres_url) as after:  # closing a session has it tell what it read
+        found = after.execute("SELECT relname, seq_tup_read FROM pg_stat_user_tables").fetchall()
+    # Of shards there are few, and a table of a page or two is read whole by right.
+    read = {name: count for name, count in found if name in GROWING.split("|") and name != "shards"}
+    assert max(read.values()) < _MANY, read
