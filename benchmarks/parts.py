@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks import (
+    collections,
     growth,
     hot_path,
     intake,
@@ -43,6 +44,7 @@ class Sizes:
     peer_share: float
     peer_limit_s: float
     peer_limit_turns: int
+    collection_chunks: int
     scale: scale.Sizes
 
 
@@ -60,6 +62,7 @@ QUICK = Sizes(
     peer_share=0.1,
     peer_limit_s=4,
     peer_limit_turns=1,
+    collection_chunks=5_000,
     scale=scale.Sizes(script_s=0.3, hundred_s=2, fleet_s=4, rows=500),
 )
 USUAL = Sizes(
@@ -76,6 +79,7 @@ USUAL = Sizes(
     peer_share=0.5,
     peer_limit_s=10,
     peer_limit_turns=1,
+    collection_chunks=100_000,
     scale=scale.Sizes(script_s=2, hundred_s=10, fleet_s=15, rows=20_000),
 )
 FULL = replace(
@@ -90,6 +94,7 @@ FULL = replace(
     peer_share=1.0,
     peer_limit_s=20,
     peer_limit_turns=5,
+    collection_chunks=1_000_000,
     scale=scale.Sizes(script_s=4, hundred_s=20, fleet_s=30, rows=50_000),
 )
 
@@ -105,6 +110,7 @@ PARTS: Mapping[str, Callable[[Sizes], Section]] = {
     "submit": lambda sizes: submits.measure(sizes.growth),
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
     "intake": lambda sizes: intake.measure(sizes.intake_mb),
+    "collections": lambda sizes: collections.measure(sizes.collection_chunks),
     "lightrag": lambda sizes: lightrag.measure(sizes.lightrag_calls, sizes.turns),
     "scale": lambda sizes: scale.measure(sizes.scale),
     "simulator": lambda sizes: other_end.measure(sizes.simulator_s),

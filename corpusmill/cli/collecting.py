@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from corpusmill.mill.ask import Terms
 
 Option = typer.Option
+_LOOK_S = 0.5
 
 CollectionName = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection's name.")]
 
@@ -141,8 +143,12 @@ def reembed(
         while True:
             work.start()
             code = _followed(work.job, run.detach, lambda: _tell_set(work.finish()), lambda: work.finish().as_dict())
-            if code or not work.behind:
+            if code or not (work.behind or work.held_up):
                 return code
+            if work.held_up:
+                out.note("a sync is under way; the switch comes after it")
+            while work.held_up:
+                time.sleep(_LOOK_S)
             out.note("a sync has completed meanwhile; what it changed is embedded before the switch")
 
 

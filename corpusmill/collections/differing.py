@@ -1,45 +1,30 @@
 """What the sources hold against what the collection holds: documents added, changed, moved, deleted.
 
 Files tell first: those with the same name, place and digest are not looked into. The documents of all others are
-matched by id and content, then by content alone (they moved), then by id alone (they changed).
+matched.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from corpusmill import intake
 from corpusmill.collections.known import format_of, path_of, stamps
+from corpusmill.collections.matching import Found, Matching
 from corpusmill.ledger.collection_records import KnownDocument, KnownFile, Row
-
-Name = tuple[str, str]
-"""The `source` and `id` of a document."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A document of the sources."""
-
-    source: str
-    id: str
-    place: bytes
-    digest: bytes
-    line: int | None
 
 
 @dataclass(slots=True)
 class Difference:
-    """What has to be written. `cut`: new and changed documents; `placed`: old content under a new name or place."""
+    """What has to be written. `touched`: files to look into, whose `documents` are matched."""
 
     touched: tuple[intake.SourceFile, ...] = ()
     documents_of: Counter[str] = field(default_factory=Counter)
     findings: intake.Findings = field(default_factory=intake.Findings)
-    cut: dict[Name, Found] = field(default_factory=dict)
-    placed: list[tuple[KnownDocument, Found]] = field(default_factory=list)
+    documents: Matching = field(default_factory=Matching)
     ended_files: list[int] = field(default_factory=list)
-    ended_documents: list[int] = field(default_factory=list)
     restamped: list[Row] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -79,45 +64,18 @@ def _stays(difference: Difference, file: KnownFile | None) -> None:
     difference.counts["unchanged"] += file.documents if file else 0
 
 
-def match(difference: Difference, old: Iterable[KnownDocument], new: Iterable[Found], *, recut: bool) -> None:
-    """Match the documents of files that are not as they were."""
-    before = {document.id: document for document in old}
-    pending: list[Found] = []
-    for found in new:
-        difference.documents_of[found.source] += 1
-        same = before.get(found.id)
-        if same is not None and same.digest == found.digest and not recut:
-            _place(difference, before.pop(found.id), found)
-        else:
-            pending.append(found)
-    by_digest = _by_digest(before)
-    for found in pending:
-        if not recut and (names := by_digest.get(found.digest)) and found.id not in names:
-            _place(difference, before.pop(names.pop()), found)
-        else:
-            difference.cut[found.source, found.id] = found
-    for found in difference.cut.values():
-        changed = before.pop(found.id, None)
-        difference.counts["changed" if changed else "added"] += 1
-        difference.ended_documents += [changed.document_no] if changed else []
-    difference.counts["deleted"] += len(before)
-    difference.ended_documents += [document.document_no for document in before.values()]
+def match(difference: Difference, old: Iterable[Iterable[KnownDocument]], new: Iterable[Found], *, recut: bool) -> None:
+    """Match the documents of files that are not as they were; `old` file by file."""
 
+    def counted() -> Iterator[Found]:
+        for found in new:
+            difference.documents_of[found.source] += 1
+            yield found
 
-def _by_digest(documents: Mapping[str, KnownDocument]) -> dict[bytes, list[str]]:
-    found: dict[bytes, list[str]] = defaultdict(list)
-    for name, document in documents.items():
-        found[document.digest].append(name)
-    return found
-
-
-def _place(difference: Difference, old: KnownDocument, found: Found) -> None:
-    """A document whose content is there already, perhaps by another name or at another place."""
-    renamed = (old.source, old.id) != (found.source, found.id)
-    difference.counts["moved" if renamed else "unchanged"] += 1
-    if renamed or old.place != found.place:
-        difference.placed.append((old, found))
-        difference.ended_documents.append(old.document_no)
+    for documents in old:
+        difference.documents.add_old(documents)
+    difference.documents.add_new(counted())
+    difference.counts.update(difference.documents.match(recut=recut))
 
 
 def documents_in(scan: intake.Scan, difference: Difference, reading: intake.Reading) -> Iterator[Found]:

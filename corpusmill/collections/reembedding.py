@@ -1,7 +1,7 @@
 """Another model for a collection: a set of its own beside the active one, from the stored texts, then a switch.
 
-The sources are not read again. A sync that completes meanwhile moves the aim: then what it changed is embedded too,
-before the switch.
+The sources are not read again. A sync that goes on goes first, and one that has completed meanwhile moves the aim: what
+it changed is embedded too, before the switch. Of a command that nobody waits for, the scheduler does this.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corpusmill.collections import names
-from corpusmill.collections.filling import Filling
+from corpusmill.collections.embedding import Embedding
 from corpusmill.errors import UsageError
 from corpusmill.ledger.collection_records import CollectionView, Cover, SetView
-from corpusmill.ledger.records import JobView
 from corpusmill.mill import Job
 from corpusmill.mill.ask import Ask, Terms
 from corpusmill.mill.listening import Listener
@@ -88,37 +87,46 @@ class Reembedding:
             return
         if found.active.version is None:
             raise UsageError(f"{found.name} was never complete", next_step=f"corpusmill sync {found.name} SOURCE…")
-        collections = self._place.ledger.collections
-        self._set = collections.begin_set(
-            found.id, names.set_name(self._spec), self._provider, self._spec, self._ask.keep_s
+        name = names.set_name(self._spec)
+        self._set = self._place.ledger.collections.begin_set(
+            found.id, name, self._provider, self._spec, self._ask.keep_s
         )
         self._embed(found, self._set)
 
     def _embed(self, found: CollectionView, set_: SetView) -> None:
-        ledger, target = self._place.ledger, set_.target or found.version
-        filling = Filling(self._place, found, set_, target, found.shape["encoding"], self._ask.terms, "reembed")
-        if set_.job_id is not None and (job := ledger.job(set_.job_id)).committed_at is not None:
-            if self._ask.terms.retry_failed:
-                ledger.collections.clear_failures(set_.id)
-            made: JobView | None = filling.go_on(job, self._listener)
-        else:
-            if self._ask.terms.retry_failed:
-                ledger.collections.forget_failures(set_.id)
-            made = filling.fill(
-                set_.job_id, self._listener, lambda job_id: ledger.collections.set_job_of_set(set_.id, job_id)
-            )
-        self.job = None if made is None else Job(self._place, made)
-        if self.job is not None:
-            self.job.start()
+        collections, terms = self._place.ledger.collections, self._ask.terms
+        embedding = Embedding(self._place, found, set_, set_.target or found.version, found.shape["encoding"], terms)
+        if terms.retry_failed:
+            # A job that was sent tries them itself; else they are taken anew.
+            sent = set_.job_id is not None and self._place.ledger.job(set_.job_id).committed_at is not None
+            (collections.clear_failures if sent else collections.forget_failures)(set_.id)
+        self.job = embedding.start(set_.job_id, self._listener)
 
     @property
     def behind(self) -> bool:
         """Whether the collection has a newer version than the one that this set was brought to."""
-        if self._set is None or self._ask.terms.detach:
+        if self._set is None or self._left_to_others:
             return False
-        found = self._place.ledger.collections.view(self._set.collection_id)
-        set_ = self._place.ledger.collections.set(self._set.id)
+        found, set_ = self._now(self._set)
         return set_.state == "ready" and set_.version != found.version
+
+    @property
+    def held_up(self) -> bool:
+        """Whether the set waits for nothing but the end of a sync, after which it is behind."""
+        if self._set is None or self._left_to_others:
+            return False
+        found, set_ = self._now(self._set)
+        to_be_shown = set_.state == "ready" and set_.keep_s is not None
+        return to_be_shown and self._place.ledger.collections.going_on(found) is not None
+
+    @property
+    def _left_to_others(self) -> bool:
+        """Whether the job goes on without this command: the scheduler does the rest."""
+        return self._ask.terms.detach and self.job is not None
+
+    def _now(self, set_: SetView) -> tuple[CollectionView, SetView]:
+        collections = self._place.ledger.collections
+        return collections.view(set_.collection_id), collections.set(set_.id)
 
     def finish(self) -> SetReport:
         """Complete the set and activate it, as far as that can be; and how it stands."""

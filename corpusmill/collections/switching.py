@@ -32,7 +32,10 @@ def activate(ledger: Ledger, collection: CollectionView, name: str, keep_s: floa
     set_ = set_named(collection, name)
     refuse_incomplete(ledger, collection, set_)
     if not ledger.collections.activate(set_, keep_s):
-        raise UsageError(f"a sync of {collection.name} has just completed", next_step="run the same command again")
+        raise UsageError(
+            f"a sync of {collection.name} is under way, or has just completed; it goes first",
+            next_step=f"corpusmill collection show {collection.name}   # then run the same command again",
+        )
     return ledger.collections.set(set_.id)
 
 
@@ -50,9 +53,14 @@ def refuse_incomplete(ledger: Ledger, collection: CollectionView, set_: SetView)
     raise UsageError(
         f"the set {set_.name} of {collection.name} is not complete: {told}",
         where=f"it stands at version {set_.version or 0}, the collection at {collection.version}",
-        next_step=f"corpusmill reembed {collection.name} --model {set_.spec.model}"
-        + (" --retry-failed" if lost else ""),
+        next_step=f"corpusmill reembed {collection.name} {_as_flags(set_)}" + (" --retry-failed" if lost else ""),
     )
+
+
+def _as_flags(set_: SetView) -> str:
+    """What says which set is meant: other flags would build another one."""
+    length = "" if set_.spec.dimensions is None else f" --dimensions {set_.spec.dimensions}"
+    return f"--model {set_.spec.model}{length} --provider {set_.provider}"
 
 
 def roll_back(ledger: Ledger, collection: CollectionView, keep_s: float) -> SetView:

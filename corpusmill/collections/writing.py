@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from corpusmill import intake
-from corpusmill.collections.differing import Difference, Found
+from corpusmill.collections.differing import Difference
 from corpusmill.collections.known import format_of, path_of, stamps
+from corpusmill.collections.matching import Found
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.collection_records import VersionView, Writing
 from corpusmill.tokens import Encoding
@@ -32,10 +33,11 @@ class Writer:
 
     def write(self, difference: Difference, cut: Iterable[Cut], scanned_ns: int) -> None:
         """Write all that differs; `cut` are the new and changed documents with their pieces."""
-        rows = self._rows
-        rows.ended_files = list(difference.ended_files)
-        rows.ended_documents = list(difference.ended_documents)
-        rows.restamped = list(difference.restamped)
+        self._rows.ended_files = list(difference.ended_files)
+        self._rows.restamped = list(difference.restamped)
+        for ended in difference.documents.ended():
+            self._rows.ended_documents.append(ended)
+            self._grown(0)
         for file in difference.touched:
             number, self._file = self._file, self._file + 1
             times = stamps(file, scanned_ns)
@@ -43,7 +45,7 @@ class Writer:
             facts = (file.source, path_of(file), file.place, format_of(file), file.digest, file.size)
             self._rows.files.append((number, *facts, *times, count))
             self._grown(0)
-        for old, found in difference.placed:
+        for old, found in difference.documents.placed():
             number = self._add(found, None, old.first_chunk, old.chunks)
             self._rows.copies[number] = old.document_no
             self._grown(0)
@@ -90,12 +92,17 @@ def cut_documents(
     A document without any text has no pieces. Read each one's pieces before the next document.
     """
     waiting: deque[Found] = deque()
+    ahead = difference.documents.cut()
+    following = next(ahead, None)
 
     def wanted(document: intake.Document) -> bool:
-        found = difference.cut.get(intake.name_of(document))
-        if found is not None:
-            waiting.append(found)
-        return found is not None
+        nonlocal following
+        # Both come in the order of the sources.
+        if following is None or intake.name_of(document) != (following.source, following.id):
+            return False
+        waiting.append(following)
+        following = next(ahead, None)
+        return True
 
     pieces = intake.pieces(scan, reading, chunking, encoding, difference.findings, only=wanted)
     for name, some in groupby(pieces, key=lambda piece: (piece.source, piece.id)):

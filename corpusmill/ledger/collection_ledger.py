@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from corpusmill.ledger import collections, set_rows, sets, stretches, versions
+from corpusmill.ledger import collections, set_rows, set_switches, sets, stretches, versions
 from corpusmill.ledger.collection_records import (
+    Aim,
     CollectionView,
     Cover,
     KnownDocument,
@@ -71,9 +72,15 @@ class CollectionLedger:
         """The files that the collection was last read from."""
         return self._db.read(versions.files, collection_id)
 
-    def documents(self, collection_id: int, place: bytes) -> list[KnownDocument]:
-        """The documents that it holds now of the file at `place`."""
-        return self._db.read(versions.documents, collection_id, place)
+    def documents(self, collection_id: int, place: bytes) -> Iterator[KnownDocument]:
+        """The documents that it holds now of the file at `place`, in order."""
+        after = b""
+        while True:
+            page = self._db.read(versions.documents, collection_id, place, after)
+            yield from page
+            if len(page) < stretches.PAGE:
+                return
+            after = page[-1].place
 
     def begin(self, collection_id: int, expected: int, owner: str, sources: bytes) -> VersionView | None:
         """Begin version `expected`; None when somebody else began one since it was looked up."""
@@ -91,9 +98,9 @@ class CollectionLedger:
         """The sources are read whole; `counts` are what they changed."""
         self._db.write(versions.read_whole, version, owner, counts)
 
-    def set_job_of_version(self, version: VersionView, job_id: int) -> None:
-        """Remember which job embeds what the version lacks."""
-        self._db.write(versions.set_job, version, job_id)
+    def filled(self, collection_id: int, version_no: int) -> None:
+        """The set knows all chunks of a version, and nothing has to be embedded."""
+        self._db.write(versions.filled, collection_id, version_no)
 
     def complete(self, collection_id: int, version_no: int) -> bool:
         """Let readers see a version whose job is finished; whether they do now."""
@@ -109,6 +116,10 @@ class CollectionLedger:
 
     # --- sets ---------------------------------------------------------------------------------------------------
 
+    def first_after(self, collection_id: int, version_no: int) -> int:
+        """The first document that came after a version."""
+        return self._db.read(stretches.first_after, collection_id, version_no)
+
     def lacking(self, set_: SetView, version_no: int, first_document: int = 0) -> Iterator[list[LackingChunk]]:
         """The chunks of a version that the set does not know, some hundred at a time."""
         for stretch in stretches.of_version(self._db, set_.collection_id, version_no, first_document):
@@ -119,9 +130,9 @@ class CollectionLedger:
         """Which of these content keys have an answer."""
         return self._db.read(sets.answered, keys)
 
-    def fill(self, set_id: int, rows: Sequence[NewVector], new_job: NewJob) -> tuple[int, JobView | None]:
+    def fill(self, aim: Aim, rows: Sequence[NewVector], new_job: NewJob) -> tuple[int, JobView | None]:
         """Let the set know these chunks; what has no answer becomes items of `new_job`: how many, and the job."""
-        return self._db.write(sets.fill, set_id, rows, new_job)
+        return self._db.write(sets.fill, aim, rows, new_job)
 
     def forget_failures(self, set_id: int) -> int:
         """Let chunks that calls failed for be tried again; how many."""
@@ -137,10 +148,6 @@ class CollectionLedger:
         `keep_s`: it is activated when it is complete, and the former one kept so long; None: somebody activates it.
         """
         return self._db.write(sets.begin, collection_id, name, provider, spec, keep_s)
-
-    def set_job_of_set(self, set_id: int, job_id: int) -> None:
-        """Remember which job embeds what the set lacks."""
-        self._db.write(sets.set_job, set_id, job_id)
 
     def set(self, set_id: int) -> SetView:
         """That set, as it stands now."""
@@ -165,18 +172,36 @@ class CollectionLedger:
 
     def activate(self, set_: SetView, keep_s: float, *, behind: bool = False) -> bool:
         """Let readers see this set, at one moment; False when it has another version than the active one."""
-        return self._db.write(sets.activate, set_.collection_id, set_.id, keep_s, behind=behind)
+        return self._db.write(set_switches.activate, set_.collection_id, set_.id, keep_s, behind=behind)
 
     def settle(self) -> int:
         """Show readers what is complete, whoever started it, and drop what was kept long enough; how much was done."""
-        done = self.complete_all() + sum(self.settle_set(set_) for set_ in self.finished_sets())
-        return done + self.drop_expired()
+        done = self.complete_all() + sum(self.complete_set(set_.id) for set_ in self.finished_sets())
+        return done + sum(self._show(set_) for set_ in self._db.read(set_switches.unshown)) + self.drop_expired()
 
     def settle_set(self, set_: SetView) -> bool:
         """Complete a set, and activate it if it was asked for and no chunk was lost; whether it is active now."""
-        if set_.target is None or not self.complete_set(set_.id) or set_.keep_s is None:
+        return self.complete_set(set_.id) and self._show(self.set(set_.id))
+
+    def _show(self, set_: SetView) -> bool:
+        if set_.keep_s is None or set_.version is None or not self._db.read(set_switches.in_step, set_):
             return False
-        return not self.lost(set_, set_.target) and self.activate(self.set(set_.id), set_.keep_s)
+        if self.lost(set_, set_.version):
+            self._db.write(set_switches.leave_to_a_person, set_.id)
+            return False
+        return self.activate(set_, set_.keep_s)
+
+    def going_on(self, collection: CollectionView) -> VersionView | None:
+        """The sync under way that does not stand still, if there is one: no other set is activated before its end."""
+        return set_switches.going_on(collection)
+
+    def overtaken(self) -> list[tuple[SetView, int]]:
+        """Sets that are to be activated and that a sync has overtaken, each with the version to bring it to."""
+        return self._db.read(set_switches.overtaken)
+
+    def bring(self, set_: SetView, version_no: int) -> None:
+        """A set that lacks nothing of a later version has that one too."""
+        self._db.write(set_switches.bring, set_.id, version_no)
 
     def drop_expired(self) -> int:
         """Take some rows away of sets that were kept long enough; how many."""

@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from corpusmill.ledger.records import JobState
 from corpusmill.spec import JobSpec
 
 SetState = Literal["building", "ready", "active", "kept", "dropped"]
 VersionState = Literal["reading", "building", "complete", "failed"]
 Row = tuple[Any, ...]
+SILENT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class SetView:
     """The vectors of a collection by one model; readers see them at `version`, None while it was never complete.
 
-    `keep_s`: it is activated when it is complete, and the former one kept so long; None: somebody activates it.
+    `keep_s`: it is activated when it has the last version, and the former one kept so long; None: somebody activates
+    it.
     """
 
     id: int
@@ -37,7 +40,7 @@ class SetView:
 
 @dataclass(frozen=True, slots=True)
 class VersionView:
-    """One sync of a collection. `seen_s_ago`: when the process that reads its sources was last heard of."""
+    """One sync of a collection. `seen_s_ago`: when its `owner`, who writes it, was last heard of."""
 
     collection_id: int
     version_no: int
@@ -51,7 +54,30 @@ class VersionView:
     counts: Mapping[str, Any]
     started_at: float
     finished_at: float | None
+    owner: str | None
     seen_s_ago: float | None
+    job_state: JobState | None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it needs a process: its sources are read, or it is not known yet what has to be embedded."""
+        filled = "filled" in self.counts if self.job_id is None else self.job_state != "loading"
+        return self.state == "reading" or (self.state == "building" and not filled)
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether its job goes on by itself."""
+        return self.state == "building" and self.job_state in ("queued", "running")
+
+    @property
+    def stands(self) -> bool:
+        """Whether its job does not go on before somebody says so."""
+        return self.state == "building" and self.job_state in ("paused", "stopped", "cancelled")
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether that process is gone: it is heard of with every few thousand rows."""
+        return self.seen_s_ago is None or self.seen_s_ago >= SILENT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +162,16 @@ class NewVector:
     key: bytes | None
     tokens: int
     problem: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a set is filled for: a version of its collection. `owner`: who makes it; None: it is there already."""
+
+    collection_id: int
+    set_id: int
+    version_no: int
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from corpusmill.errors import UsageError
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.collection_records import CollectionView, SetView, VersionView
-from corpusmill.ledger.models import Collection, CollectionVersion, EmbeddingSet, Meta
+from corpusmill.ledger.models import Collection, CollectionVersion, EmbeddingSet, Job, Meta
 from corpusmill.spec import JobSpec
 
 UNDER_WAY = ("reading", "building")
@@ -130,9 +130,12 @@ def set_view(row: Row[Any]) -> SetView:
 
 def version_view(conn: Connection, row: Row[Any]) -> VersionView:
     """A row of the versions' table as others see it."""
-    values = {name: getattr(row, name) for name in VersionView.__dataclass_fields__ if name != "seen_s_ago"}
+    found = {"seen_s_ago", "job_state"}
+    values = {name: getattr(row, name) for name in VersionView.__dataclass_fields__ if name not in found}
     ago = None if row.seen_at is None else max(0.0, read_clock(conn).lease_s - row.seen_at)
-    return VersionView(seen_s_ago=ago, **values)
+    state = select(Job.state).where(Job.id == row.job_id)
+    job: Any = conn.execute(state).scalar_one_or_none() if row.job_id else None
+    return VersionView(seen_s_ago=ago, job_state=job, **values)
 
 
 def history(conn: Connection, collection_id: int, limit: int) -> list[VersionView]:

@@ -16,6 +16,7 @@ from corpusmill.ledger import collections, pages, purge_jobs
 from corpusmill.ledger.base import Base
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
+from corpusmill.ledger.collection_records import SILENT_S
 from corpusmill.ledger.database import Database
 from corpusmill.ledger.jobs import ENDED, PURGED
 from corpusmill.ledger.leftovers import Tally
@@ -32,8 +33,6 @@ from corpusmill.ledger.models import (
 )
 from corpusmill.ledger.references import Going
 
-# A process that reads sources says so with every few thousand rows.
-SILENT_S = 60.0
 _NOTE = "purge:"
 _TABLES: tuple[type[Base], ...] = (Chunk, Document, CollectionFile, CollectionVersion)
 
@@ -80,13 +79,13 @@ def _found(conn: Connection, name: str) -> list[int]:
 
 
 def refuse_under_way(conn: Connection, collection_id: int, name: str) -> None:
-    """Refuse while a sync of the collection reads, or a job of it has not ended."""
-    reading = (
+    """Refuse while a sync of the collection is being written, or a job of it has not ended."""
+    writing = (
         CollectionVersion.collection_id == collection_id,
-        CollectionVersion.state == "reading",
+        CollectionVersion.state.in_(collections.UNDER_WAY),
         CollectionVersion.seen_at > read_clock(conn).lease_s - SILENT_S,
     )
-    if conn.execute(select(CollectionVersion.version_no).where(*reading)).first() is not None:
+    if conn.execute(select(CollectionVersion.version_no).where(*writing)).first() is not None:
         raise UsageError(
             f"a sync of {name} is under way",
             next_step=f"wait for it, or end it (one that was killed counts as ended after {SILENT_S:.0f} s)",

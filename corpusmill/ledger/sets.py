@@ -19,9 +19,19 @@ from corpusmill.errors import UsageError
 from corpusmill.ledger import collections, jobs, loading
 from corpusmill.ledger.bulk import among, append_rows, insert_new, table_of
 from corpusmill.ledger.clock import read_clock
-from corpusmill.ledger.collection_records import Cover, LackingChunk, NewVector, SetView
+from corpusmill.ledger.collection_records import Aim, Cover, LackingChunk, NewVector, SetView
 from corpusmill.ledger.database import Database
-from corpusmill.ledger.models import Answer, Chunk, Collection, EmbeddingSet, Item, Job, Result, SetVector
+from corpusmill.ledger.models import (
+    Answer,
+    Chunk,
+    Collection,
+    CollectionVersion,
+    EmbeddingSet,
+    Item,
+    Job,
+    Result,
+    SetVector,
+)
 from corpusmill.ledger.records import JobView, NewJob
 from corpusmill.ledger.stretches import Stretch, of_version
 from corpusmill.spec import JobSpec
@@ -50,19 +60,47 @@ def answered(conn: Connection, keys: Sequence[bytes]) -> set[bytes]:
     return found
 
 
-def fill(conn: Connection, set_id: int, rows: Sequence[NewVector], new_job: NewJob) -> tuple[int, JobView | None]:
+def fill(conn: Connection, aim: Aim, rows: Sequence[NewVector], new_job: NewJob) -> tuple[int, JobView | None]:
     """Let the set know these chunks; those without an answer become items of `new_job`, which is made if need be.
 
     Two processes may fill one set at once: each chunk is taken by one of them. Gives the number of items, and the job.
+
+    Raises:
+        UsageError: the version was taken back, because its sync was not heard of for too long.
     """
-    new = insert_new(conn, SetVector, [_row(set_id, row) for row in rows])
+    if aim.owner is not None:
+        _hold(conn, aim)
+    new = insert_new(conn, SetVector, [_row(aim.set_id, row) for row in rows])
     have = answered(conn, [row.key for row in rows if row.key is not None])
-    wanted = [row for row in rows if (set_id, row.chunk_no) in new and row.key is not None and row.key not in have]
+    wanted = [row for row in rows if (aim.set_id, row.chunk_no) in new and row.key is not None and row.key not in have]
     if not wanted:
         return 0, None
     job, _ = jobs.submit(conn, new_job)
     _append(conn, job.id, wanted)
+    _link(conn, aim, job.id)
     return len(wanted), job
+
+
+def _hold(conn: Connection, aim: Aim) -> None:
+    """Say that the version is being filled; whoever takes it back waits for us, or we see that it did."""
+    mine = (CollectionVersion.collection_id == aim.collection_id, CollectionVersion.version_no == aim.version_no)
+    seen = update(CollectionVersion).where(*mine, CollectionVersion.state == "building")
+    if conn.execute(seen.values(owner=aim.owner, seen_at=read_clock(conn).lease_s)).rowcount != 1:
+        raise UsageError(
+            f"another sync took version {aim.version_no} back, since this one was not heard of for too long",
+            next_step="run the same command again",
+        )
+
+
+def _link(conn: Connection, aim: Aim, job_id: int) -> None:
+    """Remember which job embeds what is lacking, in the transaction that takes chunks for it: none is forgotten."""
+    if aim.owner is not None:
+        mine = (CollectionVersion.collection_id == aim.collection_id, CollectionVersion.version_no == aim.version_no)
+        conn.execute(update(CollectionVersion).where(*mine).values(job_id=job_id))
+    else:
+        aimed = {"state": "building", "target": aim.version_no, "job_id": job_id}
+        open_ = EmbeddingSet.state.in_(("building", "ready"))
+        conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == aim.set_id, open_).values(**aimed))
 
 
 def _row(set_id: int, vector: NewVector) -> dict[str, Any]:
@@ -127,21 +165,29 @@ def begin(
 ) -> SetView:
     """The set to build beside the active one: one of this spec that is there, or a new one.
 
-    It is aimed at the collection's last complete version; another one than before is for another job.
+    It is aimed at the collection's last complete version; another one than before is for another job. One whose job is
+    not finished has to come to the end of that first: its chunks are taken, and no other job would embed them.
     """
     row = conn.execute(select(table_of(Collection)).where(Collection.id == collection_id).with_for_update()).one()
     here = collections.by_id(conn, collection_id)
     same = [each for each in here.sets if each.spec == spec and each.id != here.active.id]
     if same:
-        set_id, job_id = same[-1].id, same[-1].job_id if same[-1].target == row.version else None
+        set_id, job_id, target = same[-1].id, same[-1].job_id, same[-1].target
+        if target != row.version and _is_finished(conn, job_id):
+            job_id, target = None, row.version
     else:
-        at, job_id = read_clock(conn).wall_s, None
+        at, job_id, target = read_clock(conn).wall_s, None, row.version
         free = _free_name(conn, collection_id, name)
         set_id = collections.new_set(conn, collection_id, free, provider, spec, state="building", at=at)
     values = {"state": "building", "keep_until": None, "keep_s": keep_s, "provider": provider}
     aimed = update(EmbeddingSet).where(EmbeddingSet.id == set_id)
-    conn.execute(aimed.values(**values, target=row.version, job_id=job_id))
+    conn.execute(aimed.values(**values, target=target, job_id=job_id))
     return view(conn, set_id)
+
+
+def _is_finished(conn: Connection, job_id: int | None) -> bool:
+    """Whether nothing is left to do of a set's job, if it has one."""
+    return conn.execute(select(Job.state).where(Job.id == job_id)).scalar_one_or_none() in ("finished", None)
 
 
 def _free_name(conn: Connection, collection_id: int, name: str) -> str:
@@ -157,11 +203,6 @@ def finished(conn: Connection) -> list[SetView]:
     found = select(table_of(EmbeddingSet)).join(Job, Job.id == EmbeddingSet.job_id)
     rows = conn.execute(found.where(EmbeddingSet.state == "building", Job.state == "finished"))
     return [collections.set_view(row) for row in rows]
-
-
-def set_job(conn: Connection, set_id: int, job_id: int) -> None:
-    """Remember which job embeds what the set lacks."""
-    conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == set_id).values(job_id=job_id))
 
 
 def view(conn: Connection, set_id: int) -> SetView:
@@ -198,26 +239,6 @@ def still_there(database: Database, collection_id: int, version: int, chunks: Se
         for first, last in of_version(database, collection_id, version):
             found.update(chunks[bisect_right(chunks, first - 1) : bisect_right(chunks, last)])
     return len(found)
-
-
-def activate(conn: Connection, collection_id: int, set_id: int, keep_s: float, *, behind: bool) -> bool:
-    """Let readers see this set from now on, and keep the other one; False when it has another version than that one.
-
-    `behind`: it may have an older version, as a set that was active before.
-    """
-    row = conn.execute(select(table_of(Collection)).where(Collection.id == collection_id).with_for_update()).one()
-    here = view(conn, set_id)
-    if here.version is None or (here.version != row.version and not behind):
-        return False
-    if row.active_set == set_id:
-        return True
-    now = read_clock(conn).wall_s
-    kept = {"state": "kept", "keep_until": now + keep_s}
-    conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == row.active_set).values(**kept))
-    active = {"state": "active", "keep_until": None, "activated_at": now}
-    conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == set_id).values(**active))
-    conn.execute(update(Collection).where(Collection.id == collection_id).values(active_set=set_id))
-    return True
 
 
 def is_whole(conn: Connection, set_id: int) -> bool:

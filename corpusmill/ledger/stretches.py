@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
 
 from corpusmill.ledger.database import Database
-from corpusmill.ledger.models import Document
+from corpusmill.ledger.models import Collection, Document
 
 PAGE = 1_000
 # Chunks read by one statement: a few MB of texts.
@@ -19,6 +19,15 @@ Stretch = tuple[int, int]
 def there(version: int) -> tuple[ColumnElement[bool], ...]:
     """Condition on a document that it is there at `version`."""
     return Document.from_version <= version, or_(Document.until_version.is_(None), Document.until_version > version)
+
+
+def first_after(conn: Connection, collection_id: int, version: int) -> int:
+    """The number of the first document that came after `version`; behind all when none did."""
+    came = select(func.min(Document.document_no)).where(
+        Document.collection_id == collection_id, Document.from_version > version
+    )
+    last = select(Collection.next_document).where(Collection.id == collection_id)
+    return int(conn.execute(select(func.coalesce(came.scalar_subquery(), last.scalar_subquery()))).scalar_one())
 
 
 def by_number(conn: Connection, collection_id: int, version: int, after: int) -> list[Row[Any]]:

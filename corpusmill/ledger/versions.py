@@ -29,6 +29,7 @@ from corpusmill.ledger.models import (
     Job,
     SetVector,
 )
+from corpusmill.ledger.stretches import PAGE
 
 _FILE = ("collection_id", "file_no", "source", "path", "place", "format", "digest", "size", "mtime_ns", "ctime_ns",
          "documents", "from_version")  # fmt: skip
@@ -47,8 +48,8 @@ def files(conn: Connection, collection_id: int) -> list[KnownFile]:
     return [KnownFile(*row) for row in conn.execute(select(*names).where(*now))]
 
 
-def documents(conn: Connection, collection_id: int, place: bytes) -> list[KnownDocument]:
-    """The documents of the file at `place` that the collection holds now."""
+def documents(conn: Connection, collection_id: int, place: bytes, after: bytes) -> list[KnownDocument]:
+    """The next documents of the file at `place` that the collection holds now, behind the one at `after`."""
     columns = (
         Document.document_no,
         Document.source,
@@ -58,9 +59,10 @@ def documents(conn: Connection, collection_id: int, place: bytes) -> list[KnownD
         Document.first_chunk,
         Document.chunks,
     )
-    within = (Document.place >= place + b"\x00", Document.place < place + b"\x01")
+    within = (Document.place > max(after, place + b"\x00"), Document.place < place + b"\x01")
     now = (Document.collection_id == collection_id, *within, Document.until_version.is_(None))
-    return [KnownDocument(*cast(Any, row)) for row in conn.execute(select(*columns).where(*now))]
+    found = select(*columns).where(*now).order_by(Document.place).limit(PAGE)
+    return [KnownDocument(*cast(Any, row)) for row in conn.execute(found)]
 
 
 def begin(conn: Connection, collection_id: int, expected: int, owner: str, sources: bytes) -> VersionView | None:
@@ -143,25 +145,43 @@ def _count_up(conn: Connection, collection_id: int, rows: Writing) -> None:
 def read_whole(conn: Connection, version: VersionView, owner: str, told: Mapping[str, Any]) -> None:
     """The sources are read: what is left is to embed what is new. `told` has the shape by which they were."""
     hold(conn, version, owner)
-    values = {"state": "building", "owner": None, "seen_at": None, "counts": dict(told)}
+    values = {"state": "building", "seen_at": read_clock(conn).lease_s, "counts": dict(told)}
     conn.execute(update(CollectionVersion).where(*_is(version.collection_id, version.version_no)).values(**values))
 
 
+def filled(conn: Connection, collection_id: int, version_no: int) -> None:
+    """The set knows all chunks of the version, and nothing has to be embedded."""
+    row = conn.execute(
+        select(table_of(CollectionVersion)).where(*_is(collection_id, version_no)).with_for_update()
+    ).one()
+    told = update(CollectionVersion).where(*_is(collection_id, version_no), CollectionVersion.state == "building")
+    conn.execute(told.values(counts={**row.counts, "filled": True}, seen_at=None))
+
+
 def complete(conn: Connection, collection_id: int, version_no: int) -> bool:
-    """Let readers see the version, if its job is finished or it needed none; whether they do now."""
-    conn.execute(select(Collection.id).where(Collection.id == collection_id).with_for_update()).one()
+    """Let readers see the version, if its job is finished or it needed none; whether they do now.
+
+    One for a set that is not active any more is taken back: readers would not see it, and the next sync begins anew.
+    """
+    here = select(Collection.active_set).where(Collection.id == collection_id).with_for_update()
+    active = conn.execute(here).scalar_one()
     row = _row(conn, collection_id, version_no)
     if row.state != "building":
         return bool(row.state == "complete")
+    if row.set_id != active:
+        take_back(conn, view(conn, collection_id, version_no))
+        return False
     if row.job_id is not None:
         if conn.execute(select(Job.state).where(Job.id == row.job_id)).scalar_one() != "finished":
             return False
         sets.keep_failures(conn, row.set_id, row.job_id)
+    elif not row.counts.get("filled"):
+        return False
     told = {**row.counts, **_bill(conn, row)}
     done = {"state": "complete", "counts": told, "finished_at": read_clock(conn).wall_s}
     conn.execute(update(CollectionVersion).where(*_is(collection_id, version_no)).values(**done))
-    here = update(Collection).where(Collection.id == collection_id)
-    conn.execute(here.values(version=version_no, shape=row.counts["shape"]))
+    new = {"version": version_no, "shape": row.counts["shape"]}
+    conn.execute(update(Collection).where(Collection.id == collection_id).values(**new))
     conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == row.set_id).values(version=version_no))
     return True
 
@@ -229,12 +249,6 @@ def _delete_new(conn: Connection, row: Row[Any]) -> None:
     conn.execute(delete(Document).where(Document.collection_id == known, Document.document_no >= row.first_document))
     mine = (CollectionFile.collection_id == known, CollectionFile.file_no >= row.first_file)
     conn.execute(delete(CollectionFile).where(*mine))
-
-
-def set_job(conn: Connection, version: VersionView, job_id: int) -> None:
-    """Remember which job embeds what the version lacks."""
-    mine = _is(version.collection_id, version.version_no)
-    conn.execute(update(CollectionVersion).where(*mine).values(job_id=job_id))
 
 
 def hold(conn: Connection, version: VersionView, owner: str) -> None:

@@ -41,3 +41,12 @@ def chunk_of(folder: Path, line: dict[str, object]) -> str:
     assert isinstance(start, int)
     assert isinstance(end, int)
     return text[start:end]
+
+
+def language_reference(shell: Shell) -> Path:
+    """Python's language reference, which every Python brings, as a folder `docs` with a page a topic: 0.7 MB."""
+    from pydoc_data.topics import topics
+
+    for name, text in topics.items():
+        shell.write(f"docs/{'a-m' if name.lower() < 'n' else 'n-z'}/{name}.rst", text)
+    return shell.folder / "docs"

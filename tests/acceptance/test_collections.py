@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from corpusmill.ledger import Ledger
-from tests.acceptance.corpora import prose
+from tests.acceptance.corpora import language_reference, prose
 from tests.acceptance.machinery import fresh_home, kill
 from tests.fixtures.shell import Shell, until
 from tests.fixtures.simulator import Simulator, StartSimulator
@@ -22,12 +22,14 @@ pytestmark = pytest.mark.timeout(180)
 
 MODEL = ("--model", "text-embedding-3-small", "--dimensions", 8)
 CHUNKS = ("--chunk-tokens", 120, "--chunk-overlap", 20)
+# More than 2,000 chunks of Python's language reference.
+SMALL = ("--chunk-tokens", 64, "--chunk-overlap", 8)
 DOCUMENTS = 40
 
 
-def sync(name: str) -> tuple[object, ...]:
+def sync(name: str, chunks: tuple[object, ...] = CHUNKS) -> tuple[object, ...]:
     """The command; tests share a ledger, so each has a collection of its own."""
-    return "sync", name, "docs", *MODEL, *CHUNKS
+    return "sync", name, "docs", *MODEL, *chunks
 
 
 @pytest.fixture
@@ -41,11 +43,10 @@ def write_tree(shell: Shell) -> Path:
     return shell.folder / "docs"
 
 
-def change_tree(shell: Shell, docs: Path) -> None:
+def change_tree(shell: Shell, pages: list[Path]) -> None:
     """Edit the first line of 10 documents, delete 5, rename 20, add 3."""
-    pages = sorted(docs.rglob("*.md"))
     for page in pages[:10]:
-        page.write_text(page.read_text().replace("# Page", "# The edited page", 1))
+        page.write_text(f"Edited. {page.read_text()}")
     for page in pages[10:15]:
         page.unlink()
     for page in pages[15:35]:
@@ -70,32 +71,32 @@ def assert_same(shell: Shell, one: str, other: str) -> int:
 def test_a_sync_embeds_what_is_new_and_its_export_is_that_of_a_fresh_collection(
     shell: Shell, endpoint: Simulator
 ) -> None:
-    docs = write_tree(shell)
-    rehearsed = shell.ok(*sync("manual"), "--dry-run")
+    pages = sorted(language_reference(shell).rglob("*.rst"))
+    rehearsed = shell.ok(*sync("reference", SMALL), "--dry-run")
     assert endpoint.stats()["requests"] == 0
-    first = shell.ok(*sync("manual"))
-    assert (first["added"], first["failed"], first["state"]) == (DOCUMENTS, 0, "complete")
-    assert first["embedded"] == rehearsed["embedded"] == endpoint.stats()["paid_inputs"] > 150
+    first = shell.ok(*sync("reference", SMALL))
+    assert (first["added"], first["failed"], first["state"]) == (len(pages), 0, "complete")
+    assert first["embedded"] == rehearsed["embedded"] == endpoint.stats()["paid_inputs"] >= 2_000
 
     sent = endpoint.stats()["requests"]
-    again = shell.ok(*sync("manual"))
-    assert (again["unchanged"], again["embedded"], again["requests"], again["usd"]) == (DOCUMENTS, 0, 0, 0.0)
+    again = shell.ok(*sync("reference", SMALL))
+    assert (again["unchanged"], again["embedded"], again["requests"], again["usd"]) == (len(pages), 0, 0, 0.0)
     assert endpoint.stats()["requests"] == sent
 
-    change_tree(shell, docs)
-    rehearsed = shell.ok(*sync("manual"), "--dry-run")
-    changed = shell.ok(*sync("manual"))
+    change_tree(shell, pages)
+    rehearsed = shell.ok(*sync("reference", SMALL), "--dry-run")
+    changed = shell.ok(*sync("reference", SMALL))
     counts = {name: changed[name] for name in ("added", "changed", "moved", "unchanged", "deleted")}
-    assert counts == {"added": 3, "changed": 10, "moved": 20, "unchanged": 5, "deleted": 5}
+    assert counts == {"added": 3, "changed": 10, "moved": 20, "unchanged": len(pages) - 35, "deleted": 5}
     assert counts == {name: rehearsed[name] for name in counts}
     assert changed["embedded"] == rehearsed["embedded"] == endpoint.stats()["paid_inputs"] - first["embedded"]
     assert endpoint.stats()["duplicates_paid"] == 0
 
-    made = shell.ok(*sync("fresh"))
-    assert (made["added"], made["requests"]) == (38, 0)
+    made = shell.ok(*sync("fresh", SMALL))
+    assert (made["added"], made["requests"]) == (len(pages) - 2, 0)
     shell.ok("export", "fresh", "--out", "fresh.npy")
-    shell.ok("embed", "docs", *MODEL, *CHUNKS, "--out", "plain.npy")
-    shell.ok("export", "manual", "--out", "synced.npy")
+    shell.ok("embed", "docs", *MODEL, *SMALL, "--out", "plain.npy")
+    shell.ok("export", "reference", "--out", "synced.npy")
     assert assert_same(shell, "synced", "fresh") == made["reused"]
     assert_same(shell, "synced", "plain")
     new = sum(row["source"].startswith("new") for row in rows_of(shell, "synced")[0])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from corpusmill.collections.catching_up import catch_up
+from corpusmill.collections.filling import job_key
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.collection_records import CollectionView, NewVector, SetView, VersionView, Writing
-from corpusmill.ledger.records import Answer, Batch, ItemResult, NewJob
+from corpusmill.ledger.collection_records import Aim, CollectionView, NewVector, SetView, VersionView, Writing
+from corpusmill.ledger.records import Answer, Batch, ItemResult, JobView, NewJob
 from corpusmill.spec import EMBEDDINGS_PATH, JobSpec
 from tests.fixtures import jobs
 
@@ -58,25 +61,31 @@ def vector_of(model: str, text: str) -> bytes:
 
 def filled(ledger: Ledger, set_: SetView, version_no: int) -> list[str]:
     """Let the set know all of a version, and answer what had no answer; the texts that were asked for."""
+    job = taken(ledger, set_, version_no)
+    if job is None:
+        if set_.state == "active":
+            ledger.collections.filled(set_.collection_id, version_no)
+        return []
+    return answered(ledger, ledger.commit_job(job.id))
+
+
+def taken(ledger: Ledger, set_: SetView, version_no: int) -> JobView | None:
+    """Let the set know all of a version; the job over what has no answer, not committed."""
     chunks = [chunk for some in ledger.collections.lacking(set_, version_no) for chunk in some]
     rows = [NewVector(chunk.chunk_no, set_.spec.content_key(chunk.text, ""), 3) for chunk in chunks]
     new = NewJob(
         key=jobs.job_key(), spec=set_.spec, provider="example", key_fingerprint=jobs.FINGERPRINT, shard_size=2_000,
-        collection_id=set_.collection_id,
+        collection_id=set_.collection_id, detached=True, budget_usd=Decimal(1), labels={"team": "docs"},
     )  # fmt: skip
-    _, job = ledger.collections.fill(set_.id, rows, new)
-    if job is None:
-        return []
-    view = ledger.collections.view(set_.collection_id)
-    if set_.state == "building":
-        ledger.collections.set_job_of_set(set_.id, job.id)
-    elif view.under_way is not None:
-        ledger.collections.set_job_of_version(view.under_way, job.id)
-    ledger.commit_job(job.id)
+    aim = Aim(set_.collection_id, set_.id, version_no, "me" if set_.state == "active" else None)
+    return ledger.collections.fill(aim, rows, new)[1]
+
+
+def answered(ledger: Ledger, job: JobView) -> list[str]:
+    """Answer all of a small job; the texts that were asked for."""
     shard = jobs.claim(ledger, job, 0)
     answers = [
-        Answer(item.key, vector_of(set_.spec.model, item.text or ""), set_.spec.model, None, None, 3, 0)
-        for item in shard.items
+        Answer(item.key, vector_of(job.model, item.text or ""), job.model, None, None, 3, 0) for item in shard.items
     ]
     results = [ItemResult(shard.ref, item.item_no, item.key) for item in shard.items]
     jobs.commit(ledger, Batch({shard.ref: shard.fence}, answers, results, closing=[shard.ref]))
@@ -213,6 +222,138 @@ def test_a_set_that_fell_behind_is_not_activated(ledger: Ledger) -> None:
     assert filled(ledger, again, 2) == ["two"]
     ledger.collections.settle()
     assert {row[2] for row in seen(ledger)} == {"model-b"}
+
+
+def overtaken(ledger: Ledger) -> SetView:
+    """A set that was built for version 1, whose job ended after version 2 was complete; both versions have a page."""
+    first = begun(ledger)
+    add(ledger, first, "a.md", ["one"])
+    completed(ledger, first)
+    set_ = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+    filled(ledger, set_, 1)
+    second = begun(ledger)
+    add(ledger, second, "b.md", ["two", "three"])
+    completed(ledger, second)
+    ledger.collections.settle()
+    return ledger.collections.set(set_.id)
+
+
+def test_a_set_that_a_sync_overtook_is_brought_up_by_a_job_like_its_first_and_then_switched_to(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    assert (set_.state, set_.version) == ("ready", 1)
+    first = ledger.job(set_.job_id or 0)
+
+    assert catch_up(ledger) == 1
+    assert catch_up(ledger) == 0, "it is on its way"
+    job = ledger.job(ledger.collections.set(set_.id).job_id or 0)
+    alike = ("name", "labels", "priority", "key_fingerprint", "detached", "budget_usd", "provider")
+    assert [getattr(job, name) for name in alike] == [getattr(first, name) for name in alike]
+    assert answered(ledger, job) == ["two", "three"]
+    assert {row[2] for row in seen(ledger)} == {"model-a"}
+    ledger.collections.settle()
+
+    assert seen(ledger) == [("a.md", 0, "model-b"), ("b.md", 0, "model-b"), ("b.md", 1, "model-b")]
+
+
+def test_a_process_that_dies_while_it_brings_a_set_up_leaves_nothing_out(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    aim = Aim(set_.collection_id, set_.id, 2)
+    (chunks,) = ledger.collections.lacking(set_, 2)
+    rows = [NewVector(chunk.chunk_no, set_.spec.content_key(chunk.text, ""), 3) for chunk in chunks[:1]]
+    new = NewJob(
+        key=job_key(aim), spec=set_.spec, provider="example", key_fingerprint=jobs.FINGERPRINT, shard_size=2_000,
+        collection_id=set_.collection_id, detached=True,
+    )  # fmt: skip
+    ledger.collections.fill(aim, rows, new)
+
+    assert catch_up(ledger) == 1
+
+    assert answered(ledger, ledger.job(ledger.collections.set(set_.id).job_id or 0)) == ["two", "three"]
+    ledger.collections.settle()
+    assert {row[2] for row in seen(ledger)} == {"model-b"}
+
+
+def test_a_set_whose_new_texts_all_have_answers_is_brought_up_without_a_job(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    other = ledger.collections.make("other", SHAPE, "model-b-2", "example", spec("model-b"))
+    version = ledger.collections.begin(other.id, 1, "me", b"")
+    assert version is not None
+    add(ledger, version, "c.md", ["two", "three"])
+    completed(ledger, version)
+
+    assert catch_up(ledger) == 1
+    ledger.collections.settle()
+
+    assert len(seen(ledger)) == 3
+    assert {row[2] for row in seen(ledger)} == {"model-b"}
+    assert ledger.collections.set(set_.id).job_id == set_.job_id
+
+
+def test_a_set_s_open_job_is_its_job_whatever_syncs_complete_meanwhile(ledger: Ledger) -> None:
+    first = begun(ledger)
+    add(ledger, first, "a.md", ["one", "two"])
+    completed(ledger, first)
+    set_ = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+    job = taken(ledger, set_, 1)
+    assert job is not None
+    second = begun(ledger)
+    add(ledger, second, "b.md", ["three"])
+    completed(ledger, second)
+
+    again = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+
+    assert (again.target, again.job_id) == (1, job.id)
+    assert answered(ledger, ledger.commit_job(job.id)) == ["one", "two"]
+    ledger.collections.settle()
+    assert {row[2] for row in seen(ledger)} == {"model-a"}
+
+
+def test_no_set_is_activated_while_a_sync_is_about_to_make_another_version(ledger: Ledger) -> None:
+    first = begun(ledger)
+    add(ledger, first, "a.md", ["one"])
+    completed(ledger, first)
+    set_ = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+    filled(ledger, set_, 1)
+    second = begun(ledger)
+    add(ledger, second, "b.md", ["two"])
+
+    ledger.collections.settle()
+    assert {row[2] for row in seen(ledger)} == {"model-a"}
+    assert not ledger.collections.activate(ledger.collections.set(set_.id), KEEP_S)
+    ledger.collections.take_back(second)
+    ledger.collections.settle()
+
+    assert seen(ledger) == [("a.md", 0, "model-b")]
+
+
+def test_a_version_that_nobody_filled_is_not_complete(ledger: Ledger) -> None:
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one"])
+    ledger.collections.read_whole(version, "me", {"shape": SHAPE})
+
+    assert not ledger.collections.complete(version.collection_id, 1)
+    ledger.collections.settle()
+
+    assert ledger.collections.version(version.collection_id, 1).state == "building"
+    assert ledger.collections.version(version.collection_id, 1).is_written
+
+
+def test_whoever_fills_a_version_that_was_taken_back_is_told_and_takes_nothing(ledger: Ledger) -> None:
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one"])
+    ledger.collections.read_whole(version, "me", {"shape": SHAPE})
+    set_ = ledger.collections.set(version.set_id)
+    (chunks,) = ledger.collections.lacking(set_, 1)
+    ledger.collections.take_back(version)
+
+    rows = [NewVector(chunk.chunk_no, set_.spec.content_key(chunk.text, ""), 3) for chunk in chunks]
+    new = NewJob(
+        key=jobs.job_key(), spec=set_.spec, provider="example", key_fingerprint=jobs.FINGERPRINT, shard_size=2_000,
+        collection_id=set_.collection_id,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="took version 1 back"):
+        ledger.collections.fill(Aim(set_.collection_id, set_.id, 1, "me"), rows, new)
+    assert ledger.jobs(10) == []
 
 
 def test_a_set_kept_long_enough_is_dropped_and_its_name_is_free(ledger: Ledger) -> None:

@@ -1,0 +1,55 @@
+"""Sets that a sync has overtaken while they were built, with nobody who waits: brought up, then switched to.
+
+The scheduler does it. It needs no settings: the job that built the set says by which key, at what price and how
+urgently, and what is left of its budget is the budget.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from decimal import Decimal
+
+from corpusmill.collections.filling import Filling, job_key
+from corpusmill.ledger import Ledger
+from corpusmill.ledger.collection_records import Aim, SetView
+from corpusmill.ledger.records import Counts, JobView, NewJob
+from corpusmill.mill.submit import SHARD_ITEMS
+
+# The scheduler has other things to do; the next tick goes on.
+_AT_ONCE_S = 2.0
+
+
+def catch_up(ledger: Ledger) -> int:
+    """Send what overtaken sets lack on its way, for some seconds at most; how many are."""
+    until_s = time.monotonic() + _AT_ONCE_S
+    return sum(_sent(ledger, set_, version, until_s) for set_, version in ledger.collections.overtaken())
+
+
+def _sent(ledger: Ledger, set_: SetView, version_no: int, until_s: float) -> bool:
+    if set_.job_id is None or set_.version is None:
+        return False
+    before = ledger.job(set_.job_id)
+    aim = Aim(set_.collection_id, set_.id, version_no)
+    encoding = ledger.collections.view(set_.collection_id).shape["encoding"]
+    filling = Filling(ledger, set_, aim, encoding, _another(before, ledger.counts(before.id), aim))
+    begun = before.id if set_.state == "building" else None
+    first = ledger.collections.first_after(set_.collection_id, set_.version)
+    job_id, whole = filling.fill(begun, first, until_s=until_s)
+    if whole and job_id is None:
+        ledger.collections.bring(set_, version_no)
+    elif whole and job_id is not None:
+        ledger.commit_job(job_id)
+    return whole
+
+
+def _another(before: JobView, spent: Counts, aim: Aim) -> NewJob:
+    """A job like the one before, for what has come since."""
+    alike = {field.name: getattr(before, field.name) for field in fields(NewJob) if hasattr(before, field.name)}
+    usd, tokens = before.budget_usd, before.budget_tokens
+    left = {
+        "budget_usd": None if usd is None else max(Decimal(0), usd - (spent.usd or Decimal(0))),
+        "budget_tokens": None if tokens is None else max(0, tokens - spent.prompt_tokens - spent.completion_tokens),
+    }
+    more = {"key": job_key(aim), "shard_size": SHARD_ITEMS["embedding"], "collection_id": aim.collection_id}
+    return NewJob(**{**alike, **left, **more})
