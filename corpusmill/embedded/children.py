@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
-# One that lived so long and then died is started again at once; one that dies young waits longer each time.
+# One that lived so long and then died is started again at once, and so is one that left in order to be started anew, as
+# a worker does that has grown too large; one that dies young waits longer each time.
 STEADY_AFTER_S = 30.0
 MOST_LINES = 100
 
@@ -93,7 +95,8 @@ class Child:
             if self._stopping.is_set():
                 return
             self.restarts += 1
-            delay_s = FIRST_DELAY_S if time.monotonic() - started > STEADY_AFTER_S else delay_s
+            if code == os.EX_TEMPFAIL or time.monotonic() - started > STEADY_AFTER_S:
+                delay_s = FIRST_DELAY_S
             log.warning("child ended name=%s code=%s again_in_s=%.1f", self.program.name, code, delay_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
