@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from corpusmill.attempt import new_attempt_id
 from corpusmill.ledger.records import ItemResult, Usage
 from corpusmill.limits import day_over_s
 from corpusmill.llm.client import Reply
@@ -37,7 +37,7 @@ class Call:
     ) -> None:
         self._dispatch, self._work, self._ticket = dispatch, work, ticket
         self._number, self._spilled = number, spilled
-        self._attempt_id = os.urandom(16)
+        self._attempt_id = new_attempt_id()
         self._rows: Sequence[Usage] = new_rows(self._attempt_id, ticket.units, ticket.facts, provider)
 
     async def make(self) -> None:

@@ -8,7 +8,7 @@ Of a job that was purged and kept its bill, the bill has to add up, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -21,10 +21,8 @@ from corpusmill.ledger.leftovers import rows_left
 from corpusmill.ledger.models import Answer, Chunk, InFlight, Item, Job, Result, Shard, Usage
 from corpusmill.ledger.records import Audit, Mismatch
 
-# Items counted by one statement: SQLite sorts what it groups in memory.
+# Rows counted by one statement: SQLite sorts what it groups in memory.
 PAGE = 50_000
-# Attempts are random numbers, so their first byte cuts them into as many parts of one size.
-_PARTS = 16
 _NOTHING: dict[str, Any] = {}
 _BY_SHARD = dict[int, dict[str, Any]]
 
@@ -218,13 +216,20 @@ def _bills(conn: Connection, job: Row[Any]) -> _BY_SHARD:
         func.sum(case((paid, Usage.usd))).label("usd"),
         func.sum(case((~paid, Usage.usd))).label("unknown_usd"),
     )
-    for part in range(_PARTS):
-        within = [Usage.job_id == job.id, Usage.attempt_id >= bytes([part * 256 // _PARTS])]
-        if part + 1 < _PARTS:
-            within.append(Usage.attempt_id < bytes([(part + 1) * 256 // _PARTS]))
+    for within in _pages(conn, job):
         for row in conn.execute(select(Usage.shard_no, *columns).where(*within).group_by(Usage.shard_no)).mappings():
             _add(counted.setdefault(int(row["shard_no"]), {}), row)
     return counted
+
+
+def _pages(conn: Connection, job: Row[Any]) -> Iterator[Sequence[ColumnElement[bool]]]:
+    """Conditions on `Usage` that hold for `PAGE` bills of the job each, together for all."""
+    start: bytes | None = b""
+    while start is not None:
+        within = (Usage.job_id == job.id, Usage.attempt_id >= start)
+        border = select(Usage.attempt_id).where(*within).order_by(Usage.attempt_id).offset(PAGE).limit(1)
+        start = conn.execute(border).scalar_one_or_none()
+        yield within if start is None else (*within, Usage.attempt_id < start)
 
 
 def _add(total: dict[str, Any], part: Any) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Collection
 from dataclasses import astuple, dataclass, replace
 from decimal import Decimal
 
+from corpusmill.attempt import new_attempt_id
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Answer, Batch, ClaimedShard, ItemResult, ShardRef, Usage, UsageOutcome
@@ -60,7 +60,7 @@ class Turn:
 
     async def begins(self) -> None:
         """An attempt is about to be made: whatever becomes of us, it may have cost something."""
-        self._attempt_id = secrets.token_bytes(16)
+        self._attempt_id = new_attempt_id()
         await self._commit(Batch(usage=[self._guess(Gathered())]))
 
     async def unpaid(self) -> None:

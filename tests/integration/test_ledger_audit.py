@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from corpusmill.ledger import Ledger
+from corpusmill.ledger import Ledger, audit
 from corpusmill.ledger.records import Batch, JobView
 from corpusmill.mill.verifying import verify
 from tests.fixtures import jobs
@@ -43,6 +43,15 @@ def test_a_job_that_runs_adds_up_and_tells_its_attempts_of_unknown_outcome_with_
     assert (audit.items, audit.succeeded, audit.failed) == (7, 5, 1)
     assert (audit.paid_attempts, audit.unknown_attempts) == (5, 1)
     assert (audit.usd, audit.unknown_usd) == (5 * jobs.PRICE, Decimal("0.5"))
+
+
+def test_rows_are_counted_by_the_page_and_none_is_left_out_or_counted_twice(
+    ledger: Ledger, job: JobView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ledger.audit(job.id)
+    for page in (1, 5, whole.paid_attempts + whole.unknown_attempts):
+        monkeypatch.setattr(audit, "PAGE", page)
+        assert ledger.audit(job.id) == whole
 
 
 TAMPERINGS = {
