@@ -49,7 +49,7 @@ format: $(VENV)/.installed  ## Put the code into the house's format
 	$(BIN)/ruff check --fix $(SRC)
 	$(BIN)/ruff format $(SRC)
 
-bench: $(VENV)/.installed  ## Measure ours and other clients (BENCH=--full: five turns, a million items; --resume goes on)
+bench: $(VENV)/.installed  ## Measure ours and other clients (BENCH=--full: five turns, a million items, five million submitted; --resume goes on)
 	$(PY) -m benchmarks $(BENCH)
 
 docs: $(VENV)/.installed  ## Write the reference pages from the code

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"any of {', '.join(PARTS)}; all unless said")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="small sizes, one turn: for a look, not for the page")
-    size.add_argument("--full", action="store_true", help="five turns, and a million items")
+    size.add_argument("--full", action="store_true", help="five turns, a million items, five million submitted")
     parser.add_argument("--resume", action="store_true", help="leave out parts measured within the last 12 hours")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=f"the page to write; docs/{page.PAGE.name}, with --quick none"

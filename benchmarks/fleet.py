@@ -47,6 +47,13 @@ class Fleet:
         self.ledger = Ledger.open(database)
         self._app: App = make_app(self.settings)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process is told by, as a user would."""
+        provider = f"CORPUSMILL_PROVIDERS__{PROVIDER.upper()}__"
+        told = {f"{provider}BASE_URL": self._base_url, f"{provider}API_KEY": KEY}
+        return {**bare_env(os.environ), **self.settings.as_environment(), **told}
+
     @contextmanager
     def worker(self, core: int | None) -> Iterator[psutil.Process]:
         """A worker process on a core, ready for work; stopped as `corpusmill down` does at the end."""
@@ -101,13 +108,11 @@ class Fleet:
 
     @contextmanager
     def _process(self, name: str, core: int | None) -> Iterator[psutil.Process]:
-        provider = f"CORPUSMILL_PROVIDERS__{PROVIDER.upper()}__"
-        told = {f"{provider}BASE_URL": self._base_url, f"{provider}API_KEY": KEY}
-        environment = {**bare_env(os.environ), **self.settings.as_environment(), **told}
         with (self.home / "log").open("ab") as log, pinned(core):
             process = subprocess.Popen(
-                child_command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.home
-            )
+                child_command(name),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, cwd=self.home,
+            )  # fmt: skip
         try:
             yield psutil.Process(process.pid)
             process.terminate()

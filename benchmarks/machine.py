@@ -58,6 +58,14 @@ def cpu_s(processes: Sequence[psutil.Process]) -> float:
     return total
 
 
+def ended_s(process: psutil.Process) -> float:
+    """User and system seconds of the children that a process has seen end, and of theirs."""
+    with suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.children_user + times.children_system)
+    return 0.0
+
+
 def with_children(pid: int) -> list[psutil.Process]:
     """A process and all that descend from it."""
     process = psutil.Process(pid)

@@ -37,6 +37,8 @@ class Sizes:
     limits: Callable[[], Sequence[limit_cases.Case]]
     limit_s: float
     growth: Sequence[int]
+    submits: Sequence[int]
+    submits_on_postgres: Sequence[int]
     ledger_items: int
     simulator_s: float
     intake_mb: int
@@ -55,6 +57,8 @@ QUICK = Sizes(
     limits=limit_cases.quick,
     limit_s=15,
     growth=(1_000, 5_000),
+    submits=(1_000, 5_000),
+    submits_on_postgres=(),
     ledger_items=10_000,
     simulator_s=1,
     intake_mb=30,
@@ -72,6 +76,8 @@ USUAL = Sizes(
     limits=limit_cases.usual,
     limit_s=20,
     growth=(10_000, 100_000),
+    submits=(10_000, 100_000),
+    submits_on_postgres=(),
     ledger_items=50_000,
     simulator_s=3,
     intake_mb=200,
@@ -88,6 +94,8 @@ FULL = replace(
     limits=limit_cases.full,
     limit_s=45,
     growth=(10_000, 100_000, 1_000_000),
+    submits=(10_000, 100_000, 1_000_000),
+    submits_on_postgres=(5_000_000,),
     ledger_items=100_000,
     simulator_s=5,
     lightrag_calls=200,
@@ -106,8 +114,9 @@ PARTS: Mapping[str, Callable[[Sizes], Section]] = {
         costs.Counts({"chat": sizes.chats, "embeddings": sizes.embeddings}, sizes.peer_share), sizes.turns
     ),
     "peers-limits": lambda sizes: shares.measure(sizes.peer_limit_s, sizes.peer_limit_turns),
-    "growth": lambda sizes: growth.measure(sizes.growth),
-    "submit": lambda sizes: submits.measure(sizes.growth),
+    "growth": lambda sizes: growth.measure_embedded(sizes.growth),
+    "growth-fleet": lambda sizes: growth.measure_on_servers(sizes.growth),
+    "submit": lambda sizes: submits.measure(sizes.submits, on_postgres=sizes.submits_on_postgres),
     "ledger": lambda sizes: ledger_rates.measure(sizes.ledger_items),
     "intake": lambda sizes: intake.measure(sizes.intake_mb),
     "collections": lambda sizes: collections.measure(sizes.collection_chunks),

