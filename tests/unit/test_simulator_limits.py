@@ -93,6 +93,22 @@ def test_a_request_over_the_bucket_goes_into_debt_when_the_bucket_is_full() -> N
     lane.admit(1, 2.1)
 
 
+def test_traffic_that_grows_too_fast_is_told_to_slow_down() -> None:
+    lane = Limits(Options(growth=0.5)).lane("key", "model", 0.0)
+
+    def let_through(second: int) -> int:
+        for sent in range(100):
+            try:
+                lane.admit(1, second)
+            except Refused as refused:
+                assert orjson.loads(refused.body)["error"]["code"] == "slow_down"
+                return sent
+        return 100
+
+    # A few are free, then each second brings half as many again; after a silent one it begins anew.
+    assert [let_through(second) for second in (0, 1, 2, 4)] == [20, 30, 45, 20]
+
+
 def test_headers_tell_limit_remaining_and_the_time_until_full() -> None:
     lane = Limits(Options(rpm=600, tpm=6000, depth_s=10)).lane("key", "model", 0.0)
     lane.admit(250, 0.0)
