@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import Connection, func, select, update
 
+from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.bulk import table_of
+from corpusmill.ledger.jobs import OVER
 from corpusmill.ledger.models import Answer, Item, Job, Result, Shard, Usage
 from corpusmill.ledger.records import Answer as PaidAnswer
 from corpusmill.ledger.records import Batch, ItemResult, ShardRef, WorkItem
@@ -28,6 +30,7 @@ from tests.fixtures import jobs
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 PICK = st.integers(0, 10_000)
+NAMES = ("aabcdefg", "cdxyzza")
 _examples = itertools.count(1)
 
 
@@ -85,10 +88,9 @@ class Mill(RuleBasedStateMachine):
         super().__init__()
         self.ledger = ledger
         run = next(_examples)
-        names = ["aabcdefg", "cdxyzza"]
         budgets = [Decimal(1), None]
         self.jobs = [
-            jobs.submit(ledger, [f"{run} {name}" for name in names[n]], budget_usd=budgets[n]) for n in range(2)
+            jobs.submit(ledger, [f"{run} {name}" for name in NAMES[n]], budget_usd=budgets[n]) for n in range(2)
         ]
         self.refs = [ShardRef(job.id, number) for job in self.jobs for number in range(3)]
         self.hands: list[Hand] = []
@@ -204,6 +206,23 @@ class Mill(RuleBasedStateMachine):
         assert (answer == "lost") == (row.fence != hand.fence or row.owner is None)
 
     @rule(pick=PICK)
+    def purge(self, pick: int) -> None:
+        number = pick % 2
+        job = self.ledger.job(self.jobs[number].id)
+        if job.state not in OVER or any(ref.job_id == job.id for ref in self.living):
+            with pytest.raises(UsageError):
+                self.ledger.purging.jobs([job.id])
+            return
+        self.ledger.purging.jobs([job.id])
+        # Workers that lost their leases long ago may still come with what they paid for.
+        for hand in [hand for hand in self.hands if hand.ref.job_id == job.id]:
+            self.journals.extend(hand.unsaved)
+            self.hands.remove(hand)
+        self.written = {key: bill for key, bill in self.written.items() if bill.ref.job_id != job.id}
+        self.jobs[number] = jobs.submit(self.ledger, [f"{self.run} {name}" for name in NAMES[number]])
+        self.refs = [ShardRef(each.id, shard) for each in self.jobs for shard in range(3)]
+
+    @rule(pick=PICK)
     def verify(self, pick: int) -> None:
         self.assert_adds_up(self.jobs[pick % 2].id)
 
@@ -290,7 +309,8 @@ class Mill(RuleBasedStateMachine):
         return Paid(None, ItemResult(ref, item.item_no, None, error_class="content_filter", error="x"), bill)
 
     def batch(self, paid: list[Paid], **changes: Any) -> Batch:
-        self.written.update({each.bill.attempt_id: each.bill for each in paid})
+        there = {job.id for job in self.jobs}
+        self.written.update({each.bill.attempt_id: each.bill for each in paid if each.bill.ref.job_id in there})
         return Batch(
             answers=[each.answer for each in paid if each.answer],
             results=[each.result for each in paid],
@@ -299,16 +319,17 @@ class Mill(RuleBasedStateMachine):
         )
 
     def work_off(self, ref: ShardRef) -> None:
-        claimed = jobs.try_claim(self.ledger, self.ledger.job(ref.job_id), ref.shard_no, worker="last")
-        if claimed is None:
-            assert self.row(ref).done
-            return
-        work = list(claimed.items)
-        while work:
-            paid = [self.call(ref, item, works=True) for item in work]
-            jobs.commit(self.ledger, self.batch(paid, fences={ref: claimed.fence}), worker="last")
-            work = list(self.ledger.awaited(ref, claimed.fence).items)
-        jobs.commit(self.ledger, Batch(fences={ref: claimed.fence}, closing=[ref]), worker="last")
+        """Claim and pay until it is done; on trial it is handed out in parts."""
+        while (
+            claimed := jobs.try_claim(self.ledger, self.ledger.job(ref.job_id), ref.shard_no, worker="last")
+        ) is not None:
+            work = list(claimed.items)
+            while work:
+                paid = [self.call(ref, item, works=True) for item in work]
+                jobs.commit(self.ledger, self.batch(paid, fences={ref: claimed.fence}), worker="last")
+                work = list(self.ledger.awaited(ref, claimed.fence).items)
+            jobs.commit(self.ledger, Batch(fences={ref: claimed.fence}, closing=[ref]), worker="last")
+        assert self.row(ref).done
 
     def lapse_all(self, refs: list[ShardRef]) -> None:
         for ref in refs:
