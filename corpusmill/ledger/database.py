@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import trouble
+
+if TYPE_CHECKING:
+    import psycopg
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -44,6 +47,12 @@ _PRAGMAS = (
     "PRAGMA cache_size = -16384",
     "PRAGMA journal_size_limit = 67108864",
 )
+
+_WATCHED = f"""
+SET tcp_keepalives_idle = {UNACKNOWLEDGED_S};
+SET tcp_keepalives_interval = {UNACKNOWLEDGED_S // 2};
+SET tcp_user_timeout = '{UNACKNOWLEDGED_S}s';
+"""
 
 
 class Database:
@@ -163,7 +172,7 @@ def _begin_sqlite(conn: Connection) -> None:
 
 def _postgres(url: URL) -> Engine:
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
@@ -184,6 +193,14 @@ def _postgres(url: URL) -> Engine:
             where=trouble.place(url),
             next_step="pip install 'corpusmill[postgres]'",
         ) from None
+    event.listen(engine, "connect", _have_us_watched)
+    return engine
+
+
+def _have_us_watched(connection: psycopg.Connection, _record: object) -> None:
+    """Have the server find out when we are gone: for hours it would hold what we had locked, and all others up."""
+    connection.execute(_WATCHED)
+    connection.commit()
 
 
 def _one_snapshot(engine: Engine) -> Engine:

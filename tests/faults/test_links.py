@@ -80,7 +80,7 @@ def stood_still_s(fleet: Fleet, job: JobView) -> float:
 @pytest.mark.fault(9)
 @pytest.mark.xdist_group("links")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("which", ["queue"])
+@pytest.mark.parametrize("which", ["queue", "ledger"])
 def test_a_worker_whose_connections_are_half_open_goes_on_within_a_minute_and_nothing_is_paid_twice(
     which: str, start_fleet: StartFleet, simulator: StartSimulator, own_postgres: Postgres
 ) -> None:
