@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 
-from corpusmill.errors import CorpusmillError
+from corpusmill.errors import CorpusmillError, DiskFull
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, JobRun, Reservation, ShardRef, WorkItem
 from corpusmill.spells import Spell
@@ -87,6 +87,8 @@ class ShardRunner:
         except CorpusmillError as error:
             # The ledger cannot be asked. The wake-up is spent, and sent again by the reconciler.
             claims_put_off.trouble("shards", error.what)
+            if isinstance(error, DiskFull):
+                self._writer.found_full()
             log.debug("shard put off job=%d shard=%d", ref.job_id, ref.shard_no)
             return ShardReport(ref, "put_off")
         except Exception as error:

@@ -32,6 +32,9 @@ GROUP_BYTES = 8 << 20
 BACKLOG_BYTES = 64 << 20
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 REFUSED_RETRY_S = 5.0
+# A full disk lets nobody renew a lease. Before shards are claimed again the other processes have to write what they paid
+# for meanwhile, which would be bought again: by then each has tried once more.
+ROOM_S = 2 * LONGEST_RETRY_S + 0.5
 NOTHING = merged((), held={}, renew=False)
 NO_REPORT = CommitReport(frozenset(), frozenset(), {})
 
@@ -77,6 +80,7 @@ class Writer:
         self._refused: list[_Entry] = []
         self._refused_at = time.monotonic()
         self._backlog = 0
+        self._full_at = float("-inf")
         self._held: dict[ShardRef, int] = {}
         self._committed_at = self._renewed_at = awake_s()
         self._end_at: float | None = None
@@ -87,8 +91,8 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        """Whether to send nothing more: too much waits to be written, or the ledger refuses some of it."""
-        return self._backlog >= self._backlog_bytes or bool(self._refused)
+        """Whether to send and claim nothing: too much waits to be written, or the ledger refuses it, or has no room."""
+        return self._backlog >= self._backlog_bytes or bool(self._refused) or time.monotonic() - self._full_at < ROOM_S
 
     @property
     def backlog(self) -> int:
@@ -103,6 +107,10 @@ class Writer:
     def holds(self, ref: ShardRef, fence: int) -> bool:
         """Whether a shard was neither let go nor reported lost."""
         return self._held.get(ref) == fence
+
+    def found_full(self) -> None:
+        """The ledger's disk was full just now."""
+        self._full_at = time.monotonic()
 
     def start(self) -> None:
         """Start the thread."""
@@ -224,6 +232,8 @@ class Writer:
         if type(error) is not type(self.trouble):
             log.warning("cannot write, trying on: %s", error.what)
         self.trouble = error
+        if isinstance(error, DiskFull):
+            self.found_full()
 
     def _note_success(self, renewed_at: float | None) -> None:
         if self.trouble is not None and not self._refused:

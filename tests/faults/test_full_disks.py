@@ -45,7 +45,7 @@ def in_the_middle(simulator: Simulator) -> int:
 
 
 @pytest.mark.fault(15)
-@pytest.mark.parametrize("workers", [1])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_ledger_whose_disk_is_full_for_longer_than_a_lease_goes_on_by_itself_when_there_is_room(
     workers: int, start_fleet: StartFleet, simulator: StartSimulator, small_disk: StartDisk
 ) -> None:
