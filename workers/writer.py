@@ -32,8 +32,8 @@ GROUP_BYTES = 8 << 20
 BACKLOG_BYTES = 64 << 20
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 REFUSED_RETRY_S = 5.0
-# A full disk lets nobody renew a lease. Before shards are claimed again the other processes have to write what they paid
-# for meanwhile, which would be bought again: by then each has tried once more.
+# A full disk lets nobody renew a lease. Before shards are claimed again, the other processes have to write what they
+# paid for meanwhile, which would be bought again: by then each has tried once more.
 ROOM_S = 2 * LONGEST_RETRY_S + 0.5
 NOTHING = merged((), held={}, renew=False)
 NO_REPORT = CommitReport(frozenset(), frozenset(), {})
