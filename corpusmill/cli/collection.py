@@ -159,7 +159,7 @@ def drop(collection: CollectionName, dry_run: DryRun = False, yes: Yes = False) 
 
 
 def _refuse_scheduled(collection: str) -> None:
-    """A schedule would make the collection again at its next due time, and pay for it again."""
+    """A schedule would make the collection again at its next due time and pay for it again, or fail from then on."""
     from corpusmill.cli.following import opened
     from corpusmill.cli.scheduled import names_collection
     from corpusmill.errors import UsageError
@@ -169,7 +169,7 @@ def _refuse_scheduled(collection: str) -> None:
     naming = [schedule.name for schedule in listed if names_collection(schedule.argv, collection)]
     if naming:
         raise UsageError(
-            f"{collection} would be made again, and paid for again, by the schedule {', '.join(naming)}",
+            f"{collection} is still named by the schedule {', '.join(naming)}",
             next_step=f"corpusmill schedule remove {naming[0]}",
         )
 

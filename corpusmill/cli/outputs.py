@@ -105,11 +105,12 @@ def _load_collection(ref: str, to: str, table: str | None, *, force: bool) -> No
         out.note("others on this machine can read a password in a command line; --to env:NAME keeps it from them")
     with opened() as mill:
         loaded = load(mill.place, ref, place, table=table, force=force, note=out.note)
-    out.summary(
+    told = (
         f"{loaded.table} is {loaded.collection}@{loaded.set}, version {loaded.version}, {loaded.rows:,} rows: "
         f"{loaded.added:,} added, {loaded.changed:,} changed, {loaded.deleted:,} deleted"
     )
-    out.result({**asdict(loaded), "to": place.place})
+    out.summary(told)
+    out.result({**asdict(loaded), "to": place.place, "told": told})
 
 
 def _export_collection(mill: Mill, chosen: Chosen, file: Path, *, force: bool) -> None:

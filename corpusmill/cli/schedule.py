@@ -29,7 +29,9 @@ def add(
     name: Name,
     command: Annotated[
         list[str],
-        typer.Argument(metavar="-- COMMAND...", help="sync, reembed, embed, complete, run or purge, with its flags."),
+        typer.Argument(
+            metavar="-- COMMAND...", help="sync, reembed, embed, complete, run, export or purge, with its flags."
+        ),
     ],
     cron: Annotated[str, typer.Option(metavar="CRON", help='When: minute, hour, day, month, weekday: "0 3 * * 0".')],
     tz: Annotated[str, typer.Option(metavar="ZONE", help="The time zone, such as Europe/Berlin.")] = "UTC",

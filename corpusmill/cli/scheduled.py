@@ -12,8 +12,12 @@ import typer
 from corpusmill.cli.commands import COMMANDS
 from corpusmill.errors import UsageError
 
-# What does work on sources, and what takes it away again; the rest needs no schedule.
-SCHEDULABLE = ("sync", "reembed", "embed", "complete", "run", "purge")
+# What does work on sources, takes what it came to elsewhere, or takes it away again; the rest needs no schedule.
+SCHEDULABLE = ("sync", "reembed", "embed", "complete", "run", "export", "purge")
+# Commands that make no job, and what lets them run alone.
+_WITHOUT_JOB = {"export": ("--json", "--no-progress"), "purge": ("--yes", "--json", "--no-progress")}
+# Where a command has the collection that it is about.
+_COLLECTION = {"sync": "collection", "reembed": "collection", "export": "job"}
 # What a run fills in, as its parser would take it.
 _FILLED_IN = {"{usd_left}": "0", "{tokens_left}": "0"}
 _EXAMPLE = "for example: corpusmill schedule add NAME --cron '0 3 * * 0' -- embed docs --model M"
@@ -44,8 +48,10 @@ def scheduled(
         raise UsageError(f"`{name}` cannot be scheduled; these can: {known}", next_step=_EXAMPLE)
     facts, flags = _read(name, words[1:])
     _refuse(name, facts, budgeted=budgeted, capped=capped)
-    if name == "purge":  # it makes no job
-        return Scheduled((name, "--yes", "--json", "--no-progress", *words[1:]), tuple(_needs(facts)), facts)
+    if name == "export":
+        _refuse_target(facts["to"])
+    if name in _WITHOUT_JOB:
+        return Scheduled((name, *_WITHOUT_JOB[name], *words[1:]), tuple(_needs(facts)), facts)
     added = ["--detach", "--json", "--no-progress", "--label", f"schedule={schedule}"]
     if not _says(words, "--priority"):
         added += ["--priority", "low"]
@@ -59,16 +65,16 @@ def scheduled(
 
 
 def names_collection(argv: Sequence[str], collection: str) -> bool:
-    """Whether the command of a schedule brings this collection up to date."""
+    """Whether the command of a schedule is about this collection."""
     name, words = argv[0], [_FILLED_IN.get(word, word) for word in argv[1:]]
-    if name not in ("sync", "reembed"):
+    if name not in _COLLECTION:
         return False
     try:
         facts, _ = _read(name, words)
     except UsageError:
         # Written by another version, with flags that this one does not know.
         return collection in words
-    return bool(facts["collection"] == collection)
+    return bool(facts[_COLLECTION[name]].partition("@")[0] == collection)
 
 
 def _read(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
@@ -103,6 +109,20 @@ def _refuse(name: str, facts: dict[str, Any], *, budgeted: bool, capped: bool) -
             f"{facts['out']} would be refused from the second run on: another job wrote it",
             where="--out without --force",
             next_step="add --force, so that each run replaces what the one before it wrote",
+        )
+
+
+def _refuse_target(to: str | None) -> None:
+    """Of exports only loads are scheduled, and the ledger keeps no password for them."""
+    if to is None:
+        raise UsageError(
+            "a scheduled export loads a collection into a database", next_step="corpusmill export NAME --to env:NAME"
+        )
+    if not to.startswith("env:"):
+        raise UsageError(
+            "the command of a schedule is kept and shown, and a URL may hold a password",
+            where="--to",
+            next_step="give the URL to the scheduler in an environment variable: --to env:NAME",
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from corpusmill import secrecy
 from corpusmill.errors import SettingsError, UsageError
 from corpusmill.pgvector import trouble
 
@@ -74,6 +75,7 @@ def target(to: str) -> Target:
         ports = [int(port) for port in str(parameters.get("port", "5432")).split(",") if port]
     except (psycopg.Error, ValueError):
         raise _unknown(where) from None
+    secrecy.learn(parameters.get("password"))
     return Target(parameters, _place(parameters, ports), variable is None and bool(parameters.get("password")))
 
 

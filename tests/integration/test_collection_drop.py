@@ -69,13 +69,19 @@ def test_a_collection_that_is_synced_or_scheduled_is_not_dropped(place: Place, d
         completed(place.ledger, version)
 
         shared = ("--budget", "{usd_left}", "--budget-tokens", "{tokens_left}")
-        for name, words in {"weekly": ("sync", *shared, "docs", "folder"), "other": ("sync", "else", "docs")}.items():
+        commands = {
+            "weekly": ("sync", *shared, "docs", "folder"),
+            "load": ("export", "docs@model-a-2", "--to", "env:BOOKS"),
+            "other": ("sync", "else", "docs"),
+        }
+        for name, words in commands.items():
             new = NewSchedule(name, words, "/", "0 3 * * 0", "UTC")
             place.ledger.schedules.add(new, asking=False, now_s=0.0)
         code, told = drop("docs", "--yes")
-        assert (code, told["error"]["what"].endswith("by the schedule weekly")) == (2, True)
-        assert told["error"]["next_step"] == "corpusmill schedule remove weekly"
-        place.ledger.schedules.remove(place.ledger.schedules.find("weekly").id)
+        assert (code, told["error"]["what"].endswith("by the schedule load, weekly")) == (2, True)
+        assert told["error"]["next_step"] == "corpusmill schedule remove load"
+        for name in ("load", "weekly"):
+            place.ledger.schedules.remove(place.ledger.schedules.find(name).id)
 
         assert drop("docs", "--yes")[0] == 0
         code, told = drop("docs", "--yes")

@@ -40,6 +40,16 @@ def test_a_purge_by_age_can_be_scheduled_and_asks_nobody(typed: Callable[..., An
     assert json.loads(told)["command"][:4] == ["purge", "--yes", "--json", "--no-progress"]
 
 
+def test_a_load_into_a_database_can_be_scheduled_and_keeps_no_password(typed: Callable[..., Any]) -> None:
+    code, told, err = typed("schedule", "add", "load", *WEEKLY, "--json", "--", "export", "docs", "--to", "env:BOOKS")
+    assert code == 0, err
+    assert json.loads(told)["command"] == ["export", "--json", "--no-progress", "docs", "--to", "env:BOOKS"]
+    code, _, err = typed(
+        "schedule", "add", "open", *WEEKLY, "--", "export", "docs", "--to", "postgresql://a:sesame@h/b"
+    )
+    assert (code, "--to env:NAME" in err, "sesame" in err) == (2, True, False)
+
+
 REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("--cron", "0 3 * *", *EMBED), "is no schedule: it has to have five fields"),
     ((*WEEKLY, "--tz", "Berlin", *EMBED), "did you mean --tz Europe/Berlin?"),
@@ -50,6 +60,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     ((*WEEKLY, *EMBED, "--out", "nowhere/x.npy", "--force"), "is not there (the nearest folder that is:"),
     ((*WEEKLY, "--", "complete", "docs", "--model", "m", "--prompt", "@ask.txt"), "ask.txt is not there"),
     ((*WEEKLY, "--", "jobs"), "`jobs` cannot be scheduled"),
+    ((*WEEKLY, "--", "export", "docs", "--out", "x.npy"), "a scheduled export loads a collection into a database"),
     ((*WEEKLY, "--", "embed", "-", "--model", "m"), "nobody gives a scheduled command its input"),
     ((*WEEKLY, *EMBED, "--out", "x.npy"), "add --force"),
     ((*WEEKLY, "--daily-usd", "1", *EMBED, "--budget", "2"), "leave --budget out"),
