@@ -75,8 +75,9 @@ def target(to: str) -> Target:
         ports = [int(port) for port in str(parameters.get("port", "5432")).split(",") if port]
     except (psycopg.Error, ValueError):
         raise _unknown(where) from None
-    secrecy.learn(parameters.get("password"))
-    return Target(parameters, _place(parameters, ports), variable is None and bool(parameters.get("password")))
+    password = str(parameters.get("password") or "")
+    secrecy.learn(password)
+    return Target(parameters, _place(parameters, ports), variable is None and bool(password))
 
 
 def _in_environment(name: str) -> str:
