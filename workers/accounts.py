@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
+from corpusmill.ledger.amounts import NOTHING, Amount
 from corpusmill.ledger.records import ShardRef, Usage
 from corpusmill.llm.usage import Tokens
 from corpusmill.shares import shares
@@ -86,9 +86,9 @@ def _billed(row: Usage, job: RunningJob, prompt: int, bill: Bill, latency_ms: in
     )
 
 
-def total_usd(rows: Sequence[Usage]) -> Decimal:
-    """What the rows cost together; unpriced ones count as nothing."""
-    return sum((row.usd for row in rows if row.usd is not None), Decimal(0))
+def total(rows: Sequence[Usage]) -> Amount:
+    """What the rows take together; unpriced ones cost nothing."""
+    return sum((row.amount for row in rows), NOTHING)
 
 
 def _by_job(units: Sequence[Unit], tokens: int) -> Iterator[tuple[RunningJob, ShardRef, int, int]]:

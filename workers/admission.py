@@ -1,16 +1,17 @@
-"""What a request needs before it may be sent: its turn, a place in the window, money, and the limiter's leave."""
+"""What a request needs before it may be sent: its turn, a place in the window, its budget's and the limiter's leave."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
+from corpusmill.ledger.amounts import NOTHING, Amount
 from corpusmill.ledger.records import JobRun
 from corpusmill.limits import Ending, Grant, LimiterParked, Place
 from workers.dispatch import Dispatch
 from workers.held import GivenUp, Unit
 from workers.lane import Door, Member
+from workers.purse import Purse
 from workers.stream import Stream
 from workers.work import Facts, Work
 
@@ -21,7 +22,7 @@ PARK_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a request was admitted with. Leave and money have to be settled: by the call, or by `unused`.
+    """What a request was admitted with. Leave and budget have to be settled: by the call, or by `unused`.
 
     `place`: at an endpoint that tells no limits, its place among the calls that may be under way there.
     """
@@ -32,13 +33,14 @@ class Ticket:
     door: Door
     grant: Grant
     place: Place | None
-    set_aside: Decimal | None
+    purse: Purse | None
+    set_aside: Amount
 
     def unused(self) -> None:
         """No call was made."""
         self.door.gate.release(self.grant)
         self.returned("untold")
-        self.settle_money(Decimal(0))
+        self.settle_budget(NOTHING)
 
     def returned(self, ending: Ending, latency_s: float = 0.0) -> None:
         """The call is over, or was not made: its place at the endpoint is free."""
@@ -46,9 +48,10 @@ class Ticket:
         if self.place is not None:
             self.door.room.leave(self.place, ending, latency_s)
 
-    def settle_money(self, cost: Decimal) -> None:
+    def settle_budget(self, cost: Amount) -> None:
         """The call is over, or was not made, and has cost `cost`."""
-        _settle(self.units, self.set_aside, cost)
+        if self.purse is not None:
+            self.purse.settle(self.set_aside, cost=cost)
 
 
 async def admit(dispatch: Dispatch, stream: Stream, work: Work, wanted: Callable[[], Units]) -> Ticket:
@@ -100,14 +103,19 @@ def _still(wanted: Callable[[], Units], ticket: Ticket) -> Ticket:
 
 
 async def _ticket(stream: Stream, work: Work, units: Units) -> Ticket:
-    facts = work.facts(units)
-    set_aside = await _set_aside(units, facts)
+    facts, shard = work.facts(units), units[0].shard
+    set_aside = NOTHING
+    # Jobs with a budget share no pack with others, so that any shard of it stands for all.
+    if shard.purse is not None:
+        set_aside = shard.job.takes(facts.prompt_tokens, shard.job.expected_output(facts.max_output))
+        await shard.purse.take(set_aside)
     try:
-        member, door, place, grant = await _leave(stream, facts, units[0].shard.job.run)
+        member, door, place, grant = await _leave(stream, facts, shard.job.run)
     except BaseException:
-        _settle(units, set_aside, Decimal(0))
+        if shard.purse is not None:
+            shard.purse.settle(set_aside, cost=NOTHING)
         raise
-    return Ticket(units, facts, member, door, grant, place, set_aside)
+    return Ticket(units, facts, member, door, grant, place, shard.purse, set_aside)
 
 
 async def _leave(stream: Stream, facts: Facts, run: JobRun) -> tuple[Member, Door, Place | None, Grant]:
@@ -150,20 +158,3 @@ def _give_back(door: Door, place: Place | None, grant: Grant) -> None:
     door.gate.release(grant)
     if place is not None:
         door.room.leave(place, "untold")
-
-
-async def _set_aside(units: Sequence[Unit], facts: Facts) -> Decimal | None:
-    """Have the job's budget cover the call; None: it has none. Jobs with a budget share no pack with others."""
-    shard = units[0].shard
-    if shard.purse is None:
-        return None
-    usd = shard.job.estimate(facts.prompt_tokens, shard.job.expected_output(facts.max_output))
-    if usd is not None:
-        await shard.purse.take(usd)
-    return usd
-
-
-def _settle(units: Sequence[Unit], set_aside: Decimal | None, cost: Decimal) -> None:
-    purse = units[0].shard.purse
-    if purse is not None and set_aside is not None:
-        purse.settle(set_aside, cost=cost)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from itertools import chain
 
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.records import Batch, ShardRef
 
 _ROW_BYTES = 250  # what a result or usage row takes in memory beside its answer, roughly
 
 
 def merged(batches: Iterable[Batch], *, held: Mapping[ShardRef, int], renew: bool) -> Batch:
-    """All of `batches` as one, in their order; later words on a shard's money and release replace earlier ones.
+    """All of `batches` as one, in their order; later words on a shard's reserve and release replace earlier ones.
 
     `held` are shards whose fences go in as well, so that their leases can be renewed and their jobs' states seen.
     """
     batches = list(batches)
     unpaid: Counter[ShardRef] = Counter()
     fences: dict[ShardRef, int] = {}
-    reserved: dict[ShardRef, Decimal] = {}
+    reserved: dict[ShardRef, Amount] = {}
     releasing: dict[ShardRef, float] = {}
     for batch in batches:
         unpaid.update(batch.unpaid)

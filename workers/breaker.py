@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.amounts import Amount, Budget
 from corpusmill.ledger.records import Counts, JobRun, JobView, PauseReason, ShardRef
 from corpusmill.llm.errors import CallError
 from workers.dispatch import Dispatch
@@ -46,11 +48,11 @@ class Breaker:
         finally:
             lane.pausing = False
 
-    async def over_budget(self, run: JobRun) -> None:
-        """The next call would exceed the job's budget."""
+    async def over_budget(self, run: JobRun, call: Amount) -> None:
+        """The next call, of one item, would exceed the job's budget."""
         if self._halt("budget", self._of_job(run.id)):
             log.warning("job paused job=%s reason=budget", run.public_id)
-            await self._tell(self._ledger.pause, run.id, "budget", f"the budget of {run.budget_usd} USD is reached")
+            await self._tell(self._ledger.pause, run.id, "budget", _over(run.budget, call))
 
     async def disk_full(self, why: str) -> None:
         """What comes back might not be saved: nothing is sent for any job until somebody resumes it."""
@@ -130,3 +132,17 @@ class Breaker:
         except CorpusmillError as error:
             # Nothing is sent here all the same; once the shards are claimed again it is found out again.
             log.error("ledger not told what=%s reason=%s", change.__name__, error.what)
+
+
+def _over(budget: Budget, call: Amount) -> str:
+    """What was to be used, and what the call that did not fit might have taken of it."""
+    sides = []
+    if budget.usd is not None:
+        sides.append(f"the budget of {_plain(budget.usd)} USD has no room for a call of up to {_plain(call.usd)}")
+    if budget.tokens is not None:
+        sides.append(f"the budget of {budget.tokens:,} tokens has no room for a call of up to {call.tokens:,}")
+    return ", or ".join(sides)
+
+
+def _plain(usd: Decimal) -> str:
+    return f"{usd.normalize():f}"

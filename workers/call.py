@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 
 from corpusmill.attempt import new_attempt_id
+from corpusmill.ledger.amounts import NOTHING, Amount
 from corpusmill.ledger.records import ItemResult, Usage
 from corpusmill.limits import day_over_s
 from corpusmill.llm.client import Reply
 from corpusmill.llm.errors import CallError
 from corpusmill.llm.usage import Tokens
-from workers.accounts import Bill, billed_rows, new_rows, total_usd, wasted_rows
+from workers.accounts import Bill, billed_rows, new_rows, total, wasted_rows
 from workers.admission import Ticket
 from workers.aside import Seat
 from workers.dispatch import Dispatch
@@ -101,7 +101,7 @@ class Call:
             raise
         self._book_success(reply, *taken)
 
-    def _taken(self, reply: Reply, paid: Callable[[Paid], None]) -> tuple[Tokens, Decimal]:
+    def _taken(self, reply: Reply, paid: Callable[[Paid], None]) -> tuple[Tokens, Amount]:
         """Validate a reply and have it kept; returns what it is billed. Touches nothing of the loop's."""
         units = self._ticket.units
         reading = self._work.read(reply.body, units)
@@ -113,15 +113,15 @@ class Call:
             for shard, item in units
         ]
         paid(Paid(self._attempt_id, reading.answers, results, rows))
-        return reading.tokens, total_usd(rows)
+        return reading.tokens, total(rows)
 
-    def _book_success(self, reply: Reply, tokens: Tokens, usd: Decimal) -> None:
+    def _book_success(self, reply: Reply, tokens: Tokens, cost: Amount) -> None:
         ticket = self._ticket
         self._dispatch.metrics.succeeded += len(ticket.units)
-        self._dispatch.metrics.usd += usd
+        self._dispatch.metrics.usd += cost.usd
         ticket.door.gate.settle(ticket.grant, reply.headers, tokens.prompt + tokens.completion)
         ticket.returned("answered", reply.latency_s)
-        ticket.settle_money(usd)
+        ticket.settle_budget(cost)
         ticket.member.served()
         for shard, item in ticket.units:
             shard.job.saw_output(tokens.completion)
@@ -130,7 +130,7 @@ class Call:
 
     def _book_failure(self, error: CallError, reply: Reply | None) -> None:
         cost = self._book_cost(error, reply)
-        self._ticket.settle_money(cost)
+        self._ticket.settle_budget(cost)
         self._ticket.returned("refused" if _is_overload(error) else "untold")
         self._tell_limiter(error, reply)
         metrics = self._dispatch.metrics
@@ -138,30 +138,30 @@ class Call:
         metrics.answered_429 += error.status == 429
         self._land()
 
-    def _book_cost(self, error: CallError, reply: Reply | None) -> Decimal:
+    def _book_cost(self, error: CallError, reply: Reply | None) -> Amount:
         """Write what a failed call costs, as far as that is known."""
         if error.outcome == "unpaid":
             self._dispatch.unpaid(self._attempt_id, self._rows[0].ref)
-            return Decimal(0)
+            return NOTHING
         if error.outcome == "paid" and error.billed is not None:
             billed, latency_s = error.billed, reply.latency_s if reply else None
             rows = self._billed(Bill(billed.model, billed.tier, billed.tokens, error.request_id, latency_s))
             rows = wasted_rows(rows, self._ticket.units)
             self._dispatch.paid(Paid(self._attempt_id, (), (), rows))
-            cost = total_usd(rows)
-            self._dispatch.metrics.usd += cost
+            cost = total(rows)
+            self._dispatch.metrics.usd += cost.usd
             return cost
         return self._note_unknown()
 
-    def _note_unknown(self) -> Decimal:
+    def _note_unknown(self) -> Amount:
         """Its estimate stands, since nobody knows whether it is billed."""
         self._dispatch.unknown(self._attempt_id, self._rows)
-        cost = total_usd(self._rows)
-        self._dispatch.metrics.unknown_usd += cost
+        cost = total(self._rows)
+        self._dispatch.metrics.unknown_usd += cost.usd
         return cost
 
     def _book_unknown(self) -> None:
-        self._ticket.settle_money(self._note_unknown())
+        self._ticket.settle_budget(self._note_unknown())
         self._ticket.door.gate.settle(self._ticket.grant, None, None)
         self._land()
 

@@ -1,6 +1,6 @@
 """One request on its way to its end: admitted, called; made again, taken apart, failed or given up.
 
-1. It waits for its turn, a place in the window, money where there is a budget, and the limiter's leave.
+1. It waits for its turn, a place in the window, its part of the budget where there is one, and the limiter's leave.
 2. It is called; what that cost and brought is booked.
 3. A failure is made again as the policy says; a pack with a bad text is taken apart; what concerns the key, the
    account or every item alike goes to the breaker; what is left is the item's own failure and is written.
@@ -89,7 +89,9 @@ class Delivery:
             for shard, item in self._units:
                 if shard.wants(item):
                     shard.halt("lane", retry_in_s=UNREACHABLE_S)
-        except (LimiterParked, RetryLater, OverBudget, ShardLost, DiskFull) as error:
+        except OverBudget as error:
+            await self._over_budget(error)
+        except (LimiterParked, RetryLater, ShardLost, DiskFull) as error:
             await self._held_up(error)
 
     async def _retried(self) -> None:
@@ -105,12 +107,21 @@ class Delivery:
             case LimiterParked() | RetryLater():
                 for unit in self._units:
                     unit.shard.halt("parked", retry_in_s=error.wait_s)
-            case OverBudget():
-                await self._dispatch.breaker.over_budget(self._units[0].shard.job.run)
             case ShardLost():
                 self._units[0].shard.halt("lost")
             case DiskFull():
                 await self._dispatch.breaker.disk_full(error.what)
+
+    async def _over_budget(self, error: OverBudget) -> None:
+        """What is left of the budget may do for a part of a pack; when not for one text, it is used up."""
+        units = self._units
+        if len(units) == 1:
+            await self._dispatch.breaker.over_budget(units[0].shard.job.run, error.amount)
+            return
+        for part in packs.halves(units):
+            wanted = [unit for unit in part if unit.shard.wants(unit.item)]
+            if wanted:
+                await self._deliver(wanted)
 
     # --- one try ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.records import JobRun
 from corpusmill.llm.usage import Tokens
 from corpusmill.prices import PriceCard
@@ -45,6 +46,10 @@ class RunningJob:
             tier = None if self.run.flex == "spill" else self.run.spec.options.get("service_tier")
             found = self._estimates[asked] = self.card.estimate(prompt_tokens, output_tokens, tier=tier)
         return found
+
+    def takes(self, prompt_tokens: int, output_tokens: int) -> Amount:
+        """What a call may take of the job's budget at most."""
+        return Amount(self.estimate(prompt_tokens, output_tokens) or Decimal(0), prompt_tokens + output_tokens)
 
     def cost(self, tier: str | None, tokens: Tokens) -> Decimal | None:
         """USD that a call cost at the tier that was served; None: not known."""

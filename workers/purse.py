@@ -1,4 +1,4 @@
-"""Money set aside before it is spent, so that a budget holds over the whole fleet.
+"""Dollars and tokens set aside before they are spent, so that a budget holds over the whole fleet.
 
 The ledger keeps the one account of a job. A shard fetches from it for several calls at once, since each fetch locks
 the job's row. What a call really cost moves from reserved to spent when its usage row is written; the rest of its
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
 
+from corpusmill.ledger.amounts import NOTHING, Amount
 from corpusmill.ledger.records import Reservation
 
 # Calls that one fetch is meant for: many, or as few as there is room for.
@@ -19,7 +19,11 @@ WAIT_S = 0.5
 
 
 class OverBudget(Exception):
-    """The job's budget does not cover one more call."""
+    """The job's budget does not cover a call that may take `amount`."""
+
+    def __init__(self, amount: Amount) -> None:
+        self.amount = amount
+        super().__init__(amount)
 
 
 class ShardLost(Exception):
@@ -34,46 +38,46 @@ class Purse:
     """
 
     def __init__(
-        self, reserve: Callable[[Decimal], Awaitable[Reservation]], give_back: Callable[[], Awaitable[None]]
+        self, reserve: Callable[[Amount], Awaitable[Reservation]], give_back: Callable[[], Awaitable[None]]
     ) -> None:
         self._reserve, self._give_back = reserve, give_back
-        self._free = Decimal(0)
+        self._free = NOTHING
         self._under_way = 0
         self._one_at_a_time = asyncio.Lock()
         self._returned = asyncio.Event()
 
-    async def take(self, usd: Decimal) -> None:
-        """Have `usd` for one call; `settle` has to follow.
+    async def take(self, amount: Amount) -> None:
+        """Have an amount for one call; `settle` has to follow.
 
         Raises:
             OverBudget: the budget does not cover it.
             ShardLost: the lease is over.
         """
         async with self._one_at_a_time:
-            while self._free < usd:
-                await self._fetch(usd)
-            self._free -= usd
+            while not self._free.covers(amount):
+                await self._fetch(amount)
+            self._free -= amount
             self._under_way += 1
 
-    def settle(self, usd: Decimal, *, cost: Decimal) -> None:
-        """The call that took `usd` is over and has cost `cost` (0: it was not made, or is not billed)."""
+    def settle(self, amount: Amount, *, cost: Amount) -> None:
+        """The call that took an amount is over and has cost `cost` (nothing: it was not made, or is not billed)."""
         self._under_way -= 1
-        self._free += usd - cost
+        self._free += amount - cost
         self._returned.set()
 
-    async def _fetch(self, usd: Decimal) -> None:
+    async def _fetch(self, call: Amount) -> None:
         # Before asking: what comes back while the ledger answers must not be missed.
         self._returned.clear()
         for calls in CALLS_A_FETCH:
-            amount = usd * calls - self._free
-            if amount <= 0:
+            amount = (call * calls).beyond(self._free)
+            if not amount:
                 return
             answer = await self._reserve(amount)
             if answer == "ok":
                 self._free += amount
                 return
         if answer == "over":
-            raise OverBudget
+            raise OverBudget(call)
         if answer == "lost":
             raise ShardLost
         await self._make_room()
@@ -81,7 +85,7 @@ class Purse:
     async def _make_room(self) -> None:
         """Wait for a call of ours that needs less, or for others; two purses must not wait for each other's rest."""
         if not self._under_way and self._free:
-            self._free = Decimal(0)
+            self._free = NOTHING
             await self._give_back()
             return
         try:

@@ -111,6 +111,6 @@ class Routes:
 def _stream_of(run: JobRun, lane: keyring.Lane) -> Hashable:
     """What shares a stream: embedding jobs whose packs look alike, with no budget or share to keep; else one job."""
     spec = run.spec
-    if spec.kind == "embedding" and run.budget_usd is None and run.max_share is None:
+    if spec.kind == "embedding" and not run.budget and run.max_share is None:
         return lane, spec.path, spec.model, spec.dimensions, run.priority
     return lane, run.id

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import partial
 
 from corpusmill.errors import CorpusmillError, DiskFull
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.amounts import NOTHING, Amount
 from corpusmill.ledger.records import Batch, ClaimedShard, CommitReport, JobRun, Reservation, ShardRef, WorkItem
 from corpusmill.spells import Spell
 from workers.dispatch import Dispatch
@@ -156,8 +156,8 @@ class ShardRunner:
     def _taken(self, claimed: ClaimedShard, asked_at_s: float) -> HeldShard:
         """The shard as ours: its lease is renewed from now on."""
         ref, fence = claimed.ref, claimed.fence
-        budgeted = claimed.job.budget_usd is not None
-        purse = Purse(partial(self._reserve, ref, fence), partial(self._give_back, ref, fence)) if budgeted else None
+        reserve, give_back = partial(self._reserve, ref, fence), partial(self._give_back, ref, fence)
+        purse = Purse(reserve, give_back) if claimed.job.budget else None
         shard = self.held[ref] = HeldShard(claimed, self._job(claimed.job), purse)
         self._writer.hold(ref, fence, since_s=asked_at_s)
         return shard
@@ -167,11 +167,11 @@ class ShardRunner:
         known = (shard.job for shard in self.held.values() if shard.job.run == run)
         return next(known, None) or RunningJob.of(run)
 
-    async def _reserve(self, ref: ShardRef, fence: int, usd: Decimal) -> Reservation:
-        return await self._ask(self._ledger.reserve, ref, fence, usd)
+    async def _reserve(self, ref: ShardRef, fence: int, amount: Amount) -> Reservation:
+        return await self._ask(self._ledger.reserve, ref, fence, amount)
 
     async def _give_back(self, ref: ShardRef, fence: int) -> None:
-        await self._committed(Batch(fences={ref: fence}, reserved={ref: Decimal(0)}))
+        await self._committed(Batch(fences={ref: fence}, reserved={ref: NOTHING}))
 
     async def _work(self, shard: HeldShard, claimed: ClaimedShard) -> None:
         lane = self.routes.lane(claimed.job, self._keyring.endpoints(shard.lane))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from corpusmill.cli.options import OutFile, budget_usd
+from corpusmill.cli.options import BudgetTokens, OutFile, budget_usd
 from corpusmill.cli.output import out
 from corpusmill.cli.times import hour
 from corpusmill.errors import UsageError
@@ -120,6 +120,7 @@ def resume(
         ),
     ] = None,
     budget: Annotated[str | None, typer.Option(metavar="USD", help="A new cap; `none` takes the cap away.")] = None,
+    budget_tokens: BudgetTokens = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the job goes on.")] = False,
 ) -> int:
     """Go on with a paused, stopped or cancelled job, with the key that is set now, and follow it.
@@ -133,14 +134,14 @@ def resume(
     if (job is None) == (provider is None):
         raise UsageError("name either a job or --provider", next_step="corpusmill resume JOB   or: --provider P")
     if provider is not None:
-        if budget is not None:
-            raise UsageError("--budget is for one job", next_step="corpusmill resume JOB --budget USD")
+        if budget is not None or budget_tokens is not None:
+            raise UsageError("a budget is for one job", next_step="corpusmill resume JOB --budget USD")
         return _resume_all(provider)
     assert job is not None  # noqa: S101 - one of the two is given
     cap = budget_usd(budget)
     with opened() as mill:
         found = mill.job(job)
-        found.resume(budget_usd=None if cap is None else money(cap), detach=detach)
+        found.resume(budget_usd=None if cap is None else money(cap), budget_tokens=budget_tokens, detach=detach)
         return follow(found, detach=detach)
 
 

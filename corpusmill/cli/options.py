@@ -52,7 +52,7 @@ MaxShare = Annotated[
 
 BudgetTokens = Annotated[
     int | None,
-    Option(metavar="N", min=0, help="Pause once so many tokens are used; what is under way by then still comes."),
+    Option(metavar="N", min=0, help="Pause before more tokens than this are used, prompt and completion."),
 ]
 
 

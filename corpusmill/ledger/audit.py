@@ -8,7 +8,7 @@ Of a job that was purged and kept its bill, the bill has to add up, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -92,12 +92,19 @@ class _Recount:
         yield from _unless_equal("job", "input tokens", job.input_tokens, self.totals("tokens"))
         if job.committed_at is not None:
             yield from _unless_equal("job", "open shards", job.shards_open, sum(not shard.done for shard in shards))
-        if job.budget_usd is not None:
-            set_aside = sum((shard.usd + shard.unknown_usd + shard.reserved for shard in shards), Decimal(0))
-            yield from _unless_equal("job", "USD set aside", job.set_aside, set_aside)
+        if job.budget_usd is not None or job.budget_tokens is not None:
+            yield from _of_the_budgets(job, shards)
         if job.state == "finished":
             ended = self.totals("succeeded") + self.totals("failed")
             yield from _unless_equal("job", "results of a finished job", self.totals("items"), ended)
+
+
+def _of_the_budgets(job: Row[Any], shards: Collection[Row[Any]]) -> Iterator[Mismatch]:
+    usd = sum((shard.usd + shard.unknown_usd + shard.reserved for shard in shards), Decimal(0))
+    yield from _unless_equal("job", "USD set aside", job.set_aside, usd)
+    counters = ("prompt_tokens", "completion_tokens", "unknown_tokens", "reserved_tokens")
+    tokens = sum(getattr(shard, name) for shard in shards for name in counters)
+    yield from _unless_equal("job", "tokens set aside", job.set_aside_tokens, tokens)
 
 
 def _shard_against_rows(shard: Row[Any], rows: dict[str, Any], bills: dict[str, Any]) -> Iterator[Mismatch]:
@@ -115,9 +122,12 @@ def _shard_against_rows(shard: Row[Any], rows: dict[str, Any], bills: dict[str, 
         yield from _unless_equal(where, name, 0, rows.get(name) or 0)
 
 
+_BILLED = ("prompt_tokens", "completion_tokens", "max_completion", "unknown_tokens", "unknown_attempts", "unpriced")
+
+
 def _shard_against_bills(shard: Row[Any], bills: dict[str, Any]) -> Iterator[Mismatch]:
     where = f"shard {shard.shard_no}"
-    for name in ("prompt_tokens", "completion_tokens", "max_completion", "unknown_attempts", "unpriced"):
+    for name in _BILLED:
         yield from _unless_equal(where, name.replace("_", " "), getattr(shard, name), bills.get(name) or 0)
     for name in ("usd", "unknown_usd"):
         yield from _unless_equal(where, name.replace("_", " "), getattr(shard, name), _money(bills.get(name)))
@@ -134,6 +144,8 @@ def _shard_against_itself(shard: Row[Any]) -> Iterator[Mismatch]:
         yield Mismatch(where, "goal, more than its items", shard.goal, shard.size)
     if shard.owner is None and shard.reserved:
         yield Mismatch(where, "USD reserved by nobody", shard.reserved, Decimal(0))
+    if shard.owner is None and shard.reserved_tokens:
+        yield Mismatch(where, "tokens reserved by nobody", shard.reserved_tokens, 0)
 
 
 def _unless_equal(where: str, what: str, said: Any, found: Any) -> Iterator[Mismatch]:
@@ -203,7 +215,7 @@ def _results(job: Row[Any], start: int, end: int) -> Any:
 
 
 def _bills(conn: Connection, job: Row[Any]) -> _BY_SHARD:
-    """Usage by shard. Tokens count when they were paid for; those of an unknown outcome are estimates and only cost."""
+    """Usage by shard. Tokens count when they were paid for; those of an unknown outcome are estimates."""
     counted: _BY_SHARD = {}
     paid = Usage.outcome == "paid"
     columns = (
@@ -215,6 +227,7 @@ def _bills(conn: Connection, job: Row[Any]) -> _BY_SHARD:
         func.max(case((paid, Usage.completion_tokens), else_=0)).label("max_completion"),
         func.sum(case((paid, Usage.usd))).label("usd"),
         func.sum(case((~paid, Usage.usd))).label("unknown_usd"),
+        func.sum(case((~paid, Usage.prompt_tokens + Usage.completion_tokens), else_=0)).label("unknown_tokens"),
     )
     for within in _pages(conn, job):
         for row in conn.execute(select(Usage.shard_no, *columns).where(*within).group_by(Usage.shard_no)).mappings():

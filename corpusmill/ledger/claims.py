@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select, update
 
-from corpusmill.ledger import inflight, money, shards, suspects
+from corpusmill.ledger import budgets, inflight, shards, suspects
+from corpusmill.ledger.amounts import NOTHING
 from corpusmill.ledger.bulk import insert_new, planned_anew, table_of
 from corpusmill.ledger.clock import Now, read_clock
 from corpusmill.ledger.goals import ended, open_items
@@ -41,7 +42,7 @@ def claim(conn: Connection, ref: ShardRef, *, worker_id: str, lease_s: float, ho
         shard.let_go(not_before=now.lease_s + suspects.BUSY_S)
         shards.save(conn, [shard])
         return None
-    given_back = shard.reserved
+    given_back = shard.reserve
     _own(shard, worker_id, now, lease_s)
     inflight.drop_shard(conn, ref)  # what an earlier owner left behind
     work = _share_out(conn, job, shard, now, held=set(), first=True)
@@ -49,7 +50,7 @@ def claim(conn: Connection, ref: ShardRef, *, worker_id: str, lease_s: float, ho
         shard.close()
         suspects.ended_in_order(conn, shard)
     shards.save(conn, [shard])
-    money.adjust(conn, {ref.job_id: -given_back})
+    budgets.adjust(conn, {ref.job_id: NOTHING - given_back})
     conn.execute(update(Job).where(Job.id == ref.job_id, Job.state == "queued").values(state="running"))
     if shard.done:
         shards.closed(conn, [ref], now.wall_s)

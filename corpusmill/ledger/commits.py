@@ -16,13 +16,12 @@ from typing import Any, cast
 from sqlalchemy import Connection, delete, select
 
 from corpusmill.errors import CorpusmillError
-from corpusmill.ledger import encoding, inflight, models, money, shards, suspects
+from corpusmill.ledger import budgets, encoding, inflight, models, shards, suspects
 from corpusmill.ledger.bulk import among, insert_new
 from corpusmill.ledger.clock import Now, read_clock
 from corpusmill.ledger.models import Job
 from corpusmill.ledger.records import Batch, CommitReport, ItemResult, JobState, ShardRef, Usage
 from corpusmill.ledger.shards import LockedShard
-from corpusmill.ledger.types import rounded
 
 _Row = dict[str, Any]
 
@@ -51,7 +50,7 @@ def commit(conn: Connection, batch: Batch, answers: Sequence[_Row], *, worker_id
     _count_unpaid(this)
     closed_now = _settle_leases(this, lease_s)
     shards.save(conn, locked.values())
-    money.adjust(conn, _moved(locked, before))
+    budgets.adjust(conn, budgets.moved(locked, before))
     shards.closed(conn, closed_now, this.now.wall_s)
     return _report(this)
 
@@ -131,9 +130,12 @@ def _take_back(this: _Commit) -> None:
     for ref, attempts in this.batch.known.items():
         for some in among(this.conn, row.attempt_id, attempts):
             unknown = delete(row).where(row.job_id == ref.job_id, row.outcome == "unknown", some)
-            for usd in this.conn.execute(unknown.returning(row.usd)).scalars():
+            for usd, prompt, completion in this.conn.execute(
+                unknown.returning(row.usd, row.prompt_tokens, row.completion_tokens)
+            ):
                 shard = this.locked[ref]
                 shard.unknown_usd -= usd or Decimal(0)
+                shard.unknown_tokens -= prompt + completion
                 shard.unpriced -= usd is None
                 shard.requests -= 1
                 shard.unknown_attempts -= 1
@@ -171,9 +173,9 @@ def _usage_row(usage: Usage, now: Now) -> _Row:
 
 
 def _count_usage(shard: LockedShard, usage: Usage) -> None:
-    """Tokens count when they were paid for; those of an unknown outcome are estimates and only cost."""
+    """Tokens count when they were paid for; those of an unknown outcome are estimates, and a budget's only."""
     unknown = usage.outcome == "unknown"
-    shard.charge(rounded(usage.usd or Decimal(0)), unknown=unknown)
+    shard.charge(usage.amount.rounded(), unknown=unknown)
     shard.unpriced += usage.usd is None
     shard.requests += 1
     if unknown:
@@ -195,7 +197,7 @@ def _settle_leases(this: _Commit, lease_s: float) -> list[ShardRef]:
     batch, closed_now = this.batch, []
     for ref in sorted(this.mine):
         shard = this.locked[ref]
-        shard.reserved = rounded(batch.reserved.get(ref, shard.reserved))
+        shard.reserve = batch.reserved.get(ref, shard.reserve).rounded()
         if batch.renew:
             shard.lease_until = this.now.lease_s + lease_s
         if ref in batch.closing and shard.complete:
@@ -212,14 +214,6 @@ def _settle_leases(this: _Commit, lease_s: float) -> list[ShardRef]:
     return closed_now
 
 
-def _moved(locked: Mapping[ShardRef, LockedShard], before: Mapping[ShardRef, Decimal]) -> dict[int, Decimal]:
-    """By how much each job's set-aside money changed."""
-    moved: dict[int, Decimal] = defaultdict(Decimal)
-    for ref, shard in locked.items():
-        moved[ref.job_id] += shard.set_aside - before[ref]
-    return moved
-
-
 def _report(this: _Commit) -> CommitReport:
     """A shard that an earlier try of the same batch closed counts as closed, not as lost."""
     closed = {
@@ -227,13 +221,8 @@ def _report(this: _Commit) -> CommitReport:
         for ref, fence in this.batch.fences.items()
         if ref in this.locked and this.locked[ref].done and this.locked[ref].fence == fence
     }
-    found = select(Job.id, Job.state, Job.budget_tokens).where(
-        Job.id.in_({ref.job_id for ref in _mentioned(this.batch)})
-    )
-    jobs = this.conn.execute(found).all()
-    states = {job.id: job.state for job in jobs}
-    if capped := [job.id for job in jobs if job.budget_tokens is not None]:
-        states |= dict.fromkeys(money.stop_at_tokens(this.conn, capped), "paused")
+    found = select(Job.id, Job.state).where(Job.id.in_({ref.job_id for ref in _mentioned(this.batch)}))
+    states = dict(this.conn.execute(found).all())
     return CommitReport(
         lost=frozenset(this.batch.fences.keys() - this.mine - closed),
         closed=frozenset(closed),

@@ -14,7 +14,7 @@ from types import EllipsisType
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from corpusmill.ledger import encoding, goals, money, shards, suspects
+from corpusmill.ledger import budgets, encoding, goals, shards, suspects
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.jobs import PURGED, RUNNABLE, refuse_purged
@@ -88,9 +88,18 @@ def _unpark(conn: Connection, job_id: int) -> None:
 
 def set_budget(conn: Connection, job_id: int, budget: Decimal | None) -> None:
     """Give the job another budget. All shards are locked, so that no spending slips past the account opened here."""
+    _set_budget(conn, job_id, budget_usd=budgets.checked(budget))
+
+
+def set_budget_tokens(conn: Connection, job_id: int, tokens: int | None) -> None:
+    """Give the job another budget of tokens, likewise."""
+    _set_budget(conn, job_id, budget_tokens=tokens)
+
+
+def _set_budget(conn: Connection, job_id: int, **columns: Decimal | int | None) -> None:
     shards.lock_all(conn, job_id)
-    conn.execute(update(Job).where(Job.id == job_id).values(budget_usd=money.checked(budget)))
-    money.recount(conn, job_id)
+    conn.execute(update(Job).where(Job.id == job_id).values(**columns))
+    budgets.recount(conn, job_id)
 
 
 def set_first(conn: Connection, job_id: int, first: int | None) -> None:

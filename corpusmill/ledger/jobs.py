@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from corpusmill.errors import JobNotFound, UsageError
-from corpusmill.ledger import money
+from corpusmill.ledger import budgets
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.models import Collection, Job
@@ -72,8 +72,9 @@ def _row(new: NewJob, collection_id: int, made_at: float) -> dict[str, object]:
         "documents": 0,
         "input_tokens": 0,
         "shards_open": 0,
-        "budget_usd": money.checked(new.budget_usd),
+        "budget_usd": budgets.checked(new.budget_usd),
         "set_aside": Decimal(0),
+        "set_aside_tokens": 0,
         "first": new.first,
         "out": new.out,
         "errors_out": new.errors_out,

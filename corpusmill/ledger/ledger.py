@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from corpusmill.ledger import (
     audit,
+    budgets,
     claims,
     clock,
     commits,
@@ -21,7 +22,6 @@ from corpusmill.ledger import (
     jobs,
     limit_rules,
     loading,
-    money,
     overview,
     results,
     schema,
@@ -29,6 +29,7 @@ from corpusmill.ledger import (
     usage,
     workers,
 )
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.collection_ledger import CollectionLedger
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.records import (
@@ -334,8 +335,8 @@ class Ledger:
         self._db.write(control.set_plain, job_id, name=name)
 
     def set_budget_tokens(self, job_id: int, tokens: int | None) -> None:
-        """Let the job use so many tokens over its life, and be paused (`budget`) once it has; None: any number."""
-        self._db.write(control.set_plain, job_id, budget_tokens=tokens)
+        """Let the job use so many tokens over its life, prompt and completion; None: any number."""
+        self._db.write(control.set_budget_tokens, job_id, tokens)
 
     def set_max_share(self, job_id: int, max_share: float | None) -> None:
         """Give the job another part of the limit at most; shards that run go on as they began."""
@@ -385,12 +386,16 @@ class Ledger:
         answers = encoding.rows(batch.answers)
         return self._db.write(commits.commit, batch, answers, worker_id=worker_id, lease_s=lease_s)
 
-    def reserve(self, ref: ShardRef, fence: int, usd: Decimal) -> Reservation:
-        """Set `usd` aside under the job's budget, for calls of a shard that we hold.
+    def reserve(self, ref: ShardRef, fence: int, amount: Amount) -> Reservation:
+        """Set an amount aside under the job's budgets, for calls of a shard that we hold.
 
         It moves to spent as usage is committed, and comes back when the shard is closed or released.
         """
-        return self._db.write(money.reserve, ref, fence, usd)
+        return self._db.write(budgets.reserve, ref, fence, amount)
+
+    def spent(self, job_id: int) -> Amount:
+        """What of its budgets the job has used so far, with what calls of unknown outcome may have."""
+        return self._db.read(budgets.spent, job_id)
 
     # --- feeding ------------------------------------------------------------------------------------------------
 

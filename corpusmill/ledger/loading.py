@@ -158,9 +158,11 @@ _COUNTERS = (
     "max_completion",
     "usd",
     "unknown_usd",
+    "unknown_tokens",
     "unknown_attempts",
     "unpriced",
     "reserved",
+    "reserved_tokens",
     "deaths",
 )
 

@@ -97,8 +97,8 @@ class Job(Base):
     """One request for work. `key` makes it one job however often it is asked for.
 
     `items`, `documents` and `input_tokens` grow while loading. `shards_open` are shards that still have something to
-    do before the job is finished or `first` is reached. `set_aside` is what a budget has to cover: spent, unknown and
-    reserved; kept only for a job that has one.
+    do before the job is finished or `first` is reached. `set_aside`, in USD and in tokens, is what budgets have
+    to cover: spent, unknown and reserved; kept only for a job that has one.
     """
 
     __tablename__ = "jobs"
@@ -139,6 +139,7 @@ class Job(Base):
     flex: Col[str | None] = column(String(8))
     max_share: Col[float | None]
     budget_tokens: Col[int | None] = column(BigInteger)
+    set_aside_tokens: Col[int] = column(BigInteger, server_default="0")
 
 
 class Item(Base):
@@ -187,6 +188,8 @@ class Shard(Base):
     reserved: Col[Decimal]
     last_at: Col[float | None]
     deaths: Col[int] = column(server_default="0")
+    unknown_tokens: Col[int] = column(BigInteger, server_default="0")
+    reserved_tokens: Col[int] = column(BigInteger, server_default="0")
 
 
 UNDONE = text("NOT shards.done")

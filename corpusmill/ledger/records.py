@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from corpusmill.ledger.amounts import Amount, Budget
 from corpusmill.spec import JobSpec
 
 Priority = Literal["high", "normal", "low"]
@@ -19,7 +20,7 @@ PauseReason = Literal["user", "first", "budget", "billing", "key", "endpoint", "
 Flex = Literal["wait", "spill"]
 ItemState = Literal["succeeded", "failed", "open"]
 UsageOutcome = Literal["paid", "unknown"]
-# Whether money could be set aside: yes; not while others hold theirs; not under this budget; not our shard any more.
+# Whether an amount could be set aside: yes; not while others hold theirs; not under this budget; not our shard now.
 Reservation = Literal["ok", "wait", "over", "lost"]
 
 
@@ -38,8 +39,8 @@ class ShardRef:
 class NewJob:
     """A job as a producer asks for it. `key` decides whether it is new: see `Ledger.submit`.
 
-    `max_share`: the part of the limit, over 0 to 1, that it uses at most. `budget_tokens`: it is paused once these are
-    used.
+    `max_share`: the part of the limit, over 0 to 1, that it uses at most. `budget_tokens`: what it uses at most of them
+    over its life, prompt and completion.
     `collection_id`: the named collection that its items are chunks of; None: a nameless one of its own.
     """
 
@@ -113,6 +114,12 @@ class JobRun:
     price_card: Mapping[str, Any] | None
     flex: Flex | None = None
     max_share: float | None = None
+    budget_tokens: int | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """What the job may use over its life."""
+        return Budget(self.budget_usd, self.budget_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +212,11 @@ class Usage:
     cache_write_tokens: int = 0
     wasted: int | None = None
 
+    @property
+    def amount(self) -> Amount:
+        """What it takes of a budget; an unpriced one takes tokens alone."""
+        return Amount(self.usd or Decimal(0), self.prompt_tokens + self.completion_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -212,7 +224,7 @@ class Batch:
 
     `fences`: the fence under which this worker holds each shard it mentions. `unpaid`: calls that cost nothing, by
     shard; any other call is counted by its usage row. `known`: attempts whose outcome is not unknown any more, by
-    shard; their rows are taken back before `usage` is written. `reserved`: money now set aside for sends in progress,
+    shard; their rows are taken back before `usage` is written. `reserved`: what is set aside now for sends in progress,
     by shard (absolute). `closing`: shards whose items all have a result as far as the worker knows. `releasing`:
     shards given back unfinished, with the seconds until they may be claimed again. `renew`: extend the lease of every
     shard in `fences` by `lease_s`.
@@ -224,7 +236,7 @@ class Batch:
     usage: Sequence[Usage] = ()
     unpaid: Mapping[ShardRef, int] = field(default_factory=dict)
     known: Mapping[ShardRef, Collection[bytes]] = field(default_factory=dict)
-    reserved: Mapping[ShardRef, Decimal] = field(default_factory=dict)
+    reserved: Mapping[ShardRef, Amount] = field(default_factory=dict)
     closing: Sequence[ShardRef] = ()
     releasing: Mapping[ShardRef, float] = field(default_factory=dict)
     renew: bool = False

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from corpusmill.cron import Cron
 from corpusmill.errors import UsageError
-from corpusmill.ledger import money
+from corpusmill.ledger import budgets
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.jobs import OVER
 from corpusmill.ledger.models import Job
@@ -39,7 +39,7 @@ def add(conn: Connection, new: NewSchedule, *, asking: bool, now_s: float) -> Vi
     row.update(
         argv=list(new.argv),
         paths=list(new.paths),
-        daily_usd=money.checked(new.daily_usd),
+        daily_usd=budgets.checked(new.daily_usd),
         state="asking" if asking else "active",
         next_at=Cron.parse(new.cron, new.tz).after(now_s),
         created_at=now_s,

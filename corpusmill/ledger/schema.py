@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, inspect, or_, select, text, update
 
 from corpusmill.errors import CorpusmillError, UsageError
-from corpusmill.ledger import money, trouble
+from corpusmill.ledger import budgets, trouble
 from corpusmill.ledger.bulk import upsert
 from corpusmill.ledger.clock import boot_id
 from corpusmill.ledger.database import Database, parse
@@ -17,7 +17,7 @@ from corpusmill.ledger.models import InFlight, Job, Meta, Shard, Worker
 from corpusmill.ledger.schedule_tables import ScheduleRun
 
 # The newest migration that this library was written for; `Ledger.open` need not load Alembic's scripts to compare.
-HEAD = "0008"
+HEAD = "0010"
 _MIGRATING = 0x636F72707573  # "corpus": the advisory lock that lets one process migrate at a time
 
 
@@ -152,10 +152,11 @@ def _boot_of_leases(conn: Connection) -> str:
 def _forget_leases(conn: Connection) -> None:
     """After a restart of the machine: its clock began anew, and whoever held a lease is gone."""
     marked = or_(*(column.is_not(None) for column in (Shard.owner, Shard.sent_at, Shard.not_before)))
-    idle = {"owner": None, "lease_until": None, "sent_at": None, "not_before": None, "reserved": Decimal(0)}
+    nobodys = {"owner": None, "lease_until": None, "sent_at": None, "not_before": None}
+    idle = {**nobodys, "reserved": Decimal(0), "reserved_tokens": 0}
     conn.execute(update(Shard).where(marked).values(**idle))
-    for job_id in conn.execute(select(Job.id).where(Job.budget_usd.is_not(None))).scalars().all():
-        money.recount(conn, job_id)
+    for job_id in conn.execute(select(Job.id).where(budgets.has_one())).scalars().all():
+        budgets.recount(conn, job_id)
     conn.execute(delete(InFlight))
     conn.execute(delete(Worker))
     conn.execute(update(ScheduleRun).values(owner=None))

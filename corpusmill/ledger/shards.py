@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from corpusmill.ledger.amounts import NOTHING, Amount
 from corpusmill.ledger.bulk import table_of, with_keys
 from corpusmill.ledger.models import Job, Shard
 from corpusmill.ledger.records import ShardRef
@@ -42,9 +43,11 @@ class LockedShard:
     max_completion: int
     usd: Decimal
     unknown_usd: Decimal
+    unknown_tokens: int
     unknown_attempts: int
     unpriced: int
     reserved: Decimal
+    reserved_tokens: int
     last_at: float | None
     deaths: int
 
@@ -59,9 +62,19 @@ class LockedShard:
         return self.succeeded + self.failed >= self.goal
 
     @property
-    def set_aside(self) -> Decimal:
-        """What a budget has to cover for this shard."""
-        return self.usd + self.unknown_usd + self.reserved
+    def set_aside(self) -> Amount:
+        """What a budget has to cover for this shard: spent, perhaps spent and reserved."""
+        tokens = self.prompt_tokens + self.completion_tokens + self.unknown_tokens
+        return Amount(self.usd + self.unknown_usd, tokens) + self.reserve
+
+    @property
+    def reserve(self) -> Amount:
+        """What is reserved for calls of it."""
+        return Amount(self.reserved, self.reserved_tokens)
+
+    @reserve.setter
+    def reserve(self, amount: Amount) -> None:
+        self.reserved, self.reserved_tokens = amount.usd, amount.tokens
 
     def held(self, fence: int, worker_id: str | None = None) -> bool:
         """Whether the shard is held under that fence (by that worker). An old lease that nobody took is still one."""
@@ -71,20 +84,24 @@ class LockedShard:
         """Give it back: nobody owns it, nothing is reserved, and the feeder may send it from `not_before` on."""
         self.owner = self.lease_until = self.sent_at = None
         self.not_before = not_before
-        self.reserved = Decimal(0)
+        self.reserve = NOTHING
 
     def close(self) -> None:
         """Nothing is left to do in it."""
         self.let_go()
         self.done = True
 
-    def charge(self, usd: Decimal, *, unknown: bool) -> None:
-        """Count money as spent (or perhaps spent), first of all what was reserved for it."""
+    def charge(self, amount: Amount, *, unknown: bool) -> None:
+        """Count an amount as spent (or perhaps spent), first of all what was reserved for it.
+
+        Of tokens that were spent the caller counts prompt and completion.
+        """
         if unknown:
-            self.unknown_usd += usd
+            self.unknown_usd += amount.usd
+            self.unknown_tokens += amount.tokens
         else:
-            self.usd += usd
-        self.reserved -= min(self.reserved, usd)
+            self.usd += amount.usd
+        self.reserve = self.reserve.beyond(amount)
 
 
 KEY = (Shard.job_id, Shard.shard_no)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, Dialect, Integer, Text
 from sqlalchemy.types import TypeDecorator
 
+from corpusmill.ledger.amounts import rounded
+
 # SQLite numbers rows by itself only in an INTEGER key; a BIGINT one stays null and is refused.
 BigId = BigInteger().with_variant(Integer, "sqlite")
-
-PICO = Decimal("1E-12")
-
-
-def rounded(usd: Decimal) -> Decimal:
-    """`usd` as the ledger can hold it: whole pico-dollars (1e-12). Round once, before summing."""
-    return usd.quantize(PICO, rounding=ROUND_HALF_EVEN)
 
 
 class Usd(TypeDecorator[Decimal]):

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, case, cast, func, or_, select, update
 
 from corpusmill.errors import UsageError
-from corpusmill.ledger import money, shards
+from corpusmill.ledger import budgets, shards
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.clock import day_of
 from corpusmill.ledger.database import Database
@@ -139,7 +140,7 @@ def _price(conn: Connection, rows: Sequence[Row[Any]], card_for: CardFor) -> int
         values = {"in_job": row.job_id, "of_attempt": row.attempt_id, "new_usd": usd}
         if conn.execute(_SET_USD, values).rowcount:
             shard = locked[ShardRef(row.job_id, row.shard_no)]
-            shard.charge(usd, unknown=row.outcome == "unknown")
+            shard.charge(Amount(usd), unknown=row.outcome == "unknown")
             shard.unpriced -= 1
             cards.setdefault(row.job_id, card)
             priced.append(values)
@@ -147,9 +148,7 @@ def _price(conn: Connection, rows: Sequence[Row[Any]], card_for: CardFor) -> int
     for job_id, card in sorted(cards.items()):
         unpriced_job = (Job.id == job_id, Job.price_card.is_(None))
         conn.execute(update(Job).where(*unpriced_job).values(price_card=card.as_json()))
-    for job_id in sorted({ref.job_id for ref in locked}):
-        moved = sum((s.set_aside - before[r] for r, s in locked.items() if r.job_id == job_id), Decimal(0))
-        money.adjust(conn, {job_id: moved})
+    budgets.adjust(conn, budgets.moved(locked, before))
     return len(priced)
 
 

@@ -68,5 +68,10 @@ def parts(error: CallError, items: Sequence[T]) -> list[Sequence[T]]:
     bad = error.input_no
     if bad is not None and bad < len(items):
         return [[*items[:bad], *items[bad + 1 :]], items[bad : bad + 1]]
+    return halves(items)
+
+
+def halves(items: Sequence[T]) -> list[Sequence[T]]:
+    """Two packs of about as many items."""
     middle = len(items) // 2
     return [items[:middle], items[middle:]]

@@ -58,7 +58,7 @@ class Terms:
     `first`: run that many items, then pause. `budget_usd`: None leaves an existing job's cap, `NO_CAP` takes it away.
     `flex`: what follows when the flex tier has no capacity; None leaves an existing job's answer, a new one waits.
     `max_share`: the part of the limit that it uses at most, over 0 to 1; None leaves an existing job's.
-    `budget_tokens`: it is paused once these are used; None leaves an existing job's cap.
+    `budget_tokens`: at most these are used; None leaves an existing job's cap.
     `force`: replace an output that somebody else wrote. `detach`: the job goes on when its producer leaves.
     """
 

@@ -197,11 +197,14 @@ class Job:
         self._viewing = False
         self._place.detach(self._number)
 
-    def resume(self, *, budget_usd: Decimal | None = None, detach: bool = False) -> None:
+    def resume(
+        self, *, budget_usd: Decimal | None = None, budget_tokens: int | None = None, detach: bool = False
+    ) -> None:
         """Go on with a paused, stopped or cancelled job, with the key that is set now.
 
         Args:
             budget_usd: the new cap; None leaves the one it has, `NO_CAP` takes it away.
+            budget_tokens: likewise in tokens, but for the last.
             detach: the job goes on when this process leaves.
 
         Raises:
@@ -212,6 +215,8 @@ class Job:
         if budget is not ...:
             refuse_budget(budget, view.model, priced=view.price_card is not None)
             refuse_spent(budget, ledger.counts(self._number), self.id)
+        if budget_tokens is not None:
+            ledger.set_budget_tokens(self._number, budget_tokens)
         self._go_on(view, detach=detach)
         ledger.resume(self._number, budget=budget)
         self.start()

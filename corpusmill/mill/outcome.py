@@ -29,7 +29,8 @@ def _paused(summary: Summary, endpoint: str, missing_key: str | None) -> Corpusm
     match summary.reason:
         case "budget":
             spent = "" if summary.usd is None else f" ({usd(summary.usd)} USD spent)"
-            return BudgetReached(f"the budget is reached{spent}", where=where, next_step=f"{resume} --budget MORE")
+            said = f"{note or 'the budget is reached'}{spent}"
+            return BudgetReached(said, where=where, next_step=f"{resume} --budget MORE, or --budget-tokens MORE")
         case "billing":
             said = note or "the provider's credit is used up"
             return BudgetReached(said, where=where, next_step=f"add credit, then: {resume}")

@@ -15,6 +15,8 @@ from tests.fixtures.shell import CANARY_KEY, Shell, shell_in, until
 from tests.fixtures.simulator import StartSimulator
 
 pytestmark = pytest.mark.timeout(300)
+# Tokens that an endpoint counts for a prompt beyond ours, at most: the frame of a message.
+OVERSHOOT = 20
 EMBED = ("--", "embed", "docs", "--model", "text-embedding-3-small", "--dimensions", "8")
 
 
@@ -22,8 +24,6 @@ EMBED = ("--", "embed", "docs", "--model", "text-embedding-3-small", "--dimensio
 def upstairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A HOME of its own, where `up` runs: what others do in theirs starts nothing here."""
     with shell_in(tmp_path_factory.mktemp("folder"), tmp_path_factory.mktemp("home")) as shell:
-        # Few calls at once: what is under way when a day's tokens are used up still comes.
-        shell.environment["CORPUSMILL_WINDOW"] = "4"
         yield shell
         shell.run("down", env={"CORPUSMILL_GRACE_S": "1"})
 
@@ -100,16 +100,19 @@ def test_a_day_s_budget_parks_the_run_and_the_next_day_goes_on(
 
     def parked(name: str) -> tuple[JobView, Counts] | None:
         run = newest(ledger, name, "running")
-        found = job_of(ledger, run) if run else None
+        # Parked, and seen by the scheduler: until then it has not noted for which day the cap is.
+        found = job_of(ledger, run) if run and run.budget_day else None
         return found if found and (found[0].state, found[0].reason) == ("paused", "budget") else None
 
     job, counts = until(lambda: parked("usd"))
     assert counts.usd is not None
     assert 0 < counts.usd <= job.budget_usd
     assert 0 < counts.succeeded < 80
-    _, used = until(lambda: parked("tokens"))
-    assert used.prompt_tokens + used.completion_tokens >= 200
-    assert used.succeeded < 80
+    limited, used = until(lambda: parked("tokens"))
+    assert 0 < used.succeeded < 80
+    assert used.prompt_tokens + used.completion_tokens <= 200 + OVERSHOOT * used.succeeded
+    assert limited.note is not None
+    assert limited.note.startswith("the budget of 200 tokens has no room for a call of up to ")
     skipped = ledger.schedules.run_now(ledger.schedules.find("usd").id, now_s=time.time())
     assert skipped.note == f"{job.public_id} of the run before it is paused (budget)"
     in_sql(shell, "DELETE FROM schedule_runs WHERE state = 'skipped'")
@@ -120,3 +123,29 @@ def test_a_day_s_budget_parks_the_run_and_the_next_day_goes_on(
     usd = ledger.counts(job.id).usd
     assert usd is not None
     assert usd <= 2 * job.budget_usd
+
+
+@pytest.mark.slow
+def test_a_collection_is_kept_up_to_date_by_the_clock_and_embedded_anew_by_a_schedule(
+    upstairs: Shell, ledger: Ledger, simulator: StartSimulator
+) -> None:
+    shell, endpoint = upstairs, upstairs.connect(simulator())
+    shell.write("kept/harbour.md", "harbour and more\n")
+    shell.write("kept/guild.md", "guild and more\n")
+    small, large = (("--model", f"text-embedding-3-{size}", "--dimensions", "8") for size in ("small", "large"))
+    shell.ok("up", "--detach")
+    shell.ok("schedule", "add", "minutely", "--cron", "* * * * *", "--", "sync", "kept", "kept", *small)
+    first = until(lambda: newest(ledger, "minutely", "finished"))
+    assert (first.note, endpoint.stats()["paid_requests"]) == ("2 added", 1)
+    second = until(lambda: (found := newest(ledger, "minutely", "finished")) and found.due_at > first.due_at and found)
+    assert second.due_at == first.due_at + 60
+    assert (second.note, second.job_id) == ("there was nothing to do", None)
+    assert endpoint.stats()["paid_requests"] == 1
+    shell.ok("schedule", "pause", "minutely")
+    shell.ok("schedule", "add", "yearly", "--cron", "0 3 1 1 *", "--", "reembed", "kept", *large)
+    shell.ok("schedule", "run", "yearly")
+    run = until(lambda: newest(ledger, "yearly", "finished"))
+    until(lambda: ledger.collections.find("kept").active.spec.model == "text-embedding-3-large")
+    job, counts = job_of(ledger, run)
+    assert (job.priority, job.labels, counts.succeeded) == ("low", {"schedule": "yearly"}, 2)
+    assert endpoint.stats()["paid_requests"] == 2

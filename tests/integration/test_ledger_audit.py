@@ -68,6 +68,7 @@ TAMPERINGS = {
     "a shard is closed too soon": ("UPDATE shards SET done = :yes WHERE shard_no = 2", "done before its items are"),
     "a shard is taken for open": ("UPDATE shards SET done = :no WHERE shard_no = 0", "open shards"),
     "the job forgets money": ("UPDATE jobs SET set_aside = 0 WHERE id = :job", "USD set aside"),
+    "the job forgets tokens": ("UPDATE jobs SET set_aside_tokens = 0 WHERE id = :job", "tokens set aside"),
     "the job is called finished": ("UPDATE jobs SET state = 'finished' WHERE id = :job", "results of a finished job"),
     "a key stays in flight": ("UPDATE in_flight SET shard_no = 0 WHERE job_id = :job", "keys in flight"),
 }

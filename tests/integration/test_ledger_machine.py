@@ -20,6 +20,7 @@ from sqlalchemy import Connection, func, select, update
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.jobs import OVER
 from corpusmill.ledger.models import Answer, Item, Job, Result, Shard, Usage
@@ -202,7 +203,7 @@ class Mill(RuleBasedStateMachine):
     def reserve(self, pick: int) -> None:
         hand = self.hands[pick % len(self.hands)]
         row = self.row(hand.ref)
-        answer = self.ledger.reserve(hand.ref, hand.fence, Decimal("0.3"))
+        answer = self.ledger.reserve(hand.ref, hand.fence, Amount(Decimal("0.3"), 30))
         assert (answer == "lost") == (row.fence != hand.fence or row.owner is None)
 
     @rule(pick=PICK)
@@ -264,8 +265,12 @@ class Mill(RuleBasedStateMachine):
 
     def check_job(self, job: Any, shards: Sequence[Any]) -> None:
         assert job.shards_open == sum(not shard.done for shard in shards)
-        set_aside = sum((shard.usd + shard.unknown_usd + shard.reserved for shard in shards), Decimal(0))
-        assert job.set_aside == (set_aside if job.budget_usd is not None else 0)
+        budgeted = job.budget_usd is not None or job.budget_tokens is not None
+        usd = sum((shard.usd + shard.unknown_usd + shard.reserved for shard in shards), Decimal(0))
+        assert job.set_aside == (usd if budgeted else 0)
+        counters = ("prompt_tokens", "completion_tokens", "unknown_tokens", "reserved_tokens")
+        tokens = sum(getattr(shard, name) for shard in shards for name in counters)
+        assert job.set_aside_tokens == (tokens if budgeted else 0)
         if job.state == "finished":
             assert sum(shard.succeeded + shard.failed for shard in shards) == job.items
         if job.shards_open == 0:

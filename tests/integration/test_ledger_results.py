@@ -13,6 +13,7 @@ from sqlalchemy import Row, text
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger, results
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.records import Batch, ItemState
 from corpusmill.prices import PriceCard, Rates
 from tests.fixtures import jobs
@@ -139,7 +140,7 @@ def test_what_was_unpriced_is_priced_later_to_the_last_digit(ledger: Ledger) -> 
     assert (counts.usd, counts.unknown_usd) == (known, Decimal("0.00000015") * 100 + Decimal("0.0000006") * 5)
     assert ledger.usage_by("model")[0].usd == known
     assert ledger.job(job.id).price_card == card.as_json()
-    assert ledger.reserve(claimed.ref, claimed.fence, Decimal(5)) == "over", "the budget knows what was spent"
+    assert ledger.reserve(claimed.ref, claimed.fence, Amount(Decimal(5))) == "over", "the budget knows what was spent"
 
 
 # --- the views --------------------------------------------------------------------------------------------------

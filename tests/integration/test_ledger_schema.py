@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text, update
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger, migrate, migrations_dir, schema
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.models import Meta
 from corpusmill.ledger.whole_schema import METADATA
@@ -132,13 +133,13 @@ def test_leases_of_an_earlier_boot_are_forgotten(sqlite_url: str) -> None:
     with Ledger.open(sqlite_url) as ledger:
         job = jobs.submit(ledger, "abc", budget_usd=jobs.PRICE)
         claimed = jobs.claim(ledger, job, 0)
-        assert ledger.reserve(claimed.ref, claimed.fence, jobs.PRICE) == "ok"
+        assert ledger.reserve(claimed.ref, claimed.fence, Amount(jobs.PRICE)) == "ok"
         ledger._db.write(lambda conn: conn.execute(update(Meta).where(Meta.name == "boot_id").values(value=b"before")))
         assert jobs.try_claim(ledger, job, 0, worker="w2") is None
     with Ledger.open(sqlite_url) as ledger:
         again = jobs.claim(ledger, job, 0, worker="w2")
         assert len(again.items) == 3
-        assert ledger.reserve(again.ref, again.fence, jobs.PRICE) == "ok"
+        assert ledger.reserve(again.ref, again.fence, Amount(jobs.PRICE)) == "ok"
     with Ledger.open(sqlite_url) as ledger:
         assert jobs.try_claim(ledger, job, 0, worker="w3") is None, "within one boot leases stay"
 

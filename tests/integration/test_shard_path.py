@@ -411,6 +411,39 @@ async def test_a_budget_holds_over_all_shards_and_a_higher_one_goes_on(
         assert endpoint.stats()["duplicates_paid"] == 0
 
 
+async def test_two_workers_use_a_budget_of_tokens_to_the_last_call_that_fits_and_no_further(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator(latency_ms=10)
+    async with bench(endpoint.base_url) as one, bench(endpoint.base_url) as two:
+        spec = completions(one.endpoint, max_completion_tokens=100)
+        items = [replace(item, tokens=60) for item in chunks(spec, texts(100))]
+        job = one.submit(spec, items, shard_size=10, budget_tokens=1_600)
+        refs = [ShardRef(job.id, number) for number in range(10)]
+        await asyncio.gather(*((one, two)[ref.shard_no % 2].runtime.run_shard(ref) for ref in refs))
+        assert one.state(job) == "paused:budget"
+        assert one.ledger.job(job.id).note == "the budget of 1,600 tokens has no room for a call of up to 160"
+        assert 1_600 - 160 < one.ledger.spent(job.id).tokens <= 1_600
+        one.ledger.set_budget_tokens(job.id, 50_000)
+        one.ledger.resume(job.id)
+        await asyncio.gather(*((one, two)[ref.shard_no % 2].runtime.run_shard(ref) for ref in refs))
+        assert one.state(job) == "finished"
+        assert endpoint.stats()["duplicates_paid"] == 0
+
+
+async def test_of_a_pack_that_the_budget_does_not_cover_a_part_is_sent(
+    bench: StartBench, simulator: StartSimulator
+) -> None:
+    endpoint = simulator()
+    async with bench(endpoint.base_url) as b:
+        spec = embeddings(b.endpoint)
+        items = [replace(item, tokens=10) for item in chunks(spec, texts(100))]
+        job = b.submit(spec, items, budget_tokens=200)
+        await b.run(job)
+        assert b.state(job) == "paused:budget"
+        assert 190 < b.ledger.spent(job.id).tokens <= 200
+
+
 async def test_a_text_larger_than_a_minutes_limit_fails_without_a_call(
     bench: StartBench, simulator: StartSimulator
 ) -> None:

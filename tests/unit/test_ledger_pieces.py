@@ -16,8 +16,9 @@ from sqlalchemy.exc import OperationalError
 
 from corpusmill.errors import DiskFull, Unavailable
 from corpusmill.ledger import clock, counts, encoding, feeding, trouble
+from corpusmill.ledger.amounts import rounded
 from corpusmill.ledger.records import ShardRef
-from corpusmill.ledger.types import Json, Usd, rounded
+from corpusmill.ledger.types import Json, Usd
 
 JOBS = st.dictionaries(st.integers(1, 6), st.integers(0, 12), max_size=6)
 

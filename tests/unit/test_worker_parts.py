@@ -18,6 +18,7 @@ from kombu.transport.virtual.base import W_NO_CONSUMERS
 from pydantic import SecretStr
 
 from corpusmill.app import PRIORITIES, SHARD_QUEUES, TakingTurns
+from corpusmill.ledger.amounts import NOTHING, Amount, Budget
 from corpusmill.ledger.records import ClaimedShard, JobRun, Reservation, ShardRef, WorkItem
 from corpusmill.logs import Json
 from corpusmill.settings import Provider, Settings
@@ -247,41 +248,44 @@ async def _until(happened: Callable[[], bool]) -> None:
 class Account:
     """A job's budget as the ledger keeps it, for purses to draw on."""
 
-    def __init__(self, budget: int) -> None:
-        self.budget, self.spent, self.reserved = Decimal(budget), Decimal(0), Decimal(0)
+    def __init__(self, usd: int, tokens: int) -> None:
+        self.budget, self.spent, self.reserved = Budget(Decimal(usd), tokens), NOTHING, NOTHING
 
-    async def reserve(self, usd: Decimal) -> Reservation:
-        if self.spent + self.reserved + usd <= self.budget:
-            self.reserved += usd
+    async def reserve(self, amount: Amount) -> Reservation:
+        if self.budget.covers(self.spent + self.reserved + amount):
+            self.reserved += amount
             return "ok"
-        return "wait" if self.spent + usd <= self.budget else "over"
+        return "wait" if self.budget.covers(self.spent + amount) else "over"
 
     async def give_back(self) -> None:
-        self.reserved = Decimal(0)
+        self.reserved = NOTHING
 
-    def charge(self, usd: Decimal) -> None:
-        self.reserved -= usd
-        self.spent += usd
+    def charge(self, amount: Amount) -> None:
+        self.reserved -= amount
+        self.spent += amount
 
 
-async def test_a_budget_is_used_to_the_last_call_that_fits_and_no_further() -> None:
-    account = Account(10)
+CALL, COST = Amount(Decimal(3), 30), Amount(Decimal(1), 10)
+
+
+@pytest.mark.parametrize("account", [Account(10, 1_000), Account(100, 100)], ids=["dollars", "tokens"])
+async def test_a_budget_is_used_to_the_last_call_that_fits_and_no_further(account: Account) -> None:
     purse = Purse(account.reserve, account.give_back)
     with pytest.raises(OverBudget):
         while True:
-            await purse.take(Decimal(3))
-            account.charge(Decimal(1))
-            purse.settle(Decimal(3), cost=Decimal(1))
-    assert account.spent == 8
+            await purse.take(CALL)
+            account.charge(COST)
+            purse.settle(CALL, cost=COST)
+    assert account.spent == COST * 8
 
 
-async def test_a_call_that_costs_nothing_leaves_its_money_to_the_next() -> None:
-    account = Account(3)
+async def test_a_call_that_costs_nothing_leaves_its_amount_to_the_next() -> None:
+    account = Account(3, 30)
     purse = Purse(account.reserve, account.give_back)
     for _ in range(5):
-        await purse.take(Decimal(3))
-        purse.settle(Decimal(3), cost=Decimal(0))
-    assert account.spent == 0
+        await purse.take(CALL)
+        purse.settle(CALL, cost=NOTHING)
+    assert account.spent == NOTHING
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
