@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from corpusmill.cron import Cron
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.records import JobView
 from corpusmill.ledger.schedule_records import Schedule, ScheduleRun
 
@@ -20,9 +21,9 @@ log = logging.getLogger(__name__)
 
 def filled(ledger: Ledger, schedule: Schedule, now_s: float) -> list[str]:
     """The schedule's command with what is left of this day, so that a new job has its caps from the start."""
-    usd, tokens = _left(ledger, schedule, now_s)
-    left = {"{usd_left}": format(usd, "f"), "{tokens_left}": str(tokens)}
-    return [left.get(word, word) for word in schedule.argv]
+    left = _left(ledger, schedule, now_s)
+    words = {"{usd_left}": format(left.usd, "f"), "{tokens_left}": str(left.tokens)}
+    return [words.get(word, word) for word in schedule.argv]
 
 
 def keep(ledger: Ledger, schedule: Schedule, run: ScheduleRun, job: JobView, now_s: float) -> None:
@@ -41,23 +42,20 @@ def keep(ledger: Ledger, schedule: Schedule, run: ScheduleRun, job: JobView, now
 
 def _set_caps(ledger: Ledger, schedule: Schedule, job: JobView, now_s: float) -> bool:
     """Let the job use what is left of this day; returns whether that is more than it had."""
-    usd, tokens = _left(ledger, schedule, now_s)
-    spent, raised = ledger.counts(job.id), False
+    cap, raised = ledger.spent(job.id) + _left(ledger, schedule, now_s), False
     if schedule.daily_usd is not None:
-        cap = (spent.usd or Decimal(0)) + (spent.unknown_usd or Decimal(0)) + usd
-        raised |= job.budget_usd is not None and cap > job.budget_usd
-        ledger.set_budget(job.id, cap)
+        raised |= job.budget_usd is not None and cap.usd > job.budget_usd
+        ledger.set_budget(job.id, cap.usd)
     if schedule.daily_tokens is not None:
-        token_cap = spent.prompt_tokens + spent.completion_tokens + tokens
-        raised |= job.budget_tokens is not None and token_cap > job.budget_tokens
-        ledger.set_budget_tokens(job.id, token_cap)
+        raised |= job.budget_tokens is not None and cap.tokens > job.budget_tokens
+        ledger.set_budget_tokens(job.id, cap.tokens)
     return raised
 
 
-def _left(ledger: Ledger, schedule: Schedule, now_s: float) -> tuple[Decimal, int]:
-    """USD and tokens that the schedule has left today."""
-    usd, tokens = ledger.schedules.used(schedule.id, _cron(schedule).midnight(now_s))
-    return max(Decimal(0), (schedule.daily_usd or Decimal(0)) - usd), max(0, (schedule.daily_tokens or 0) - tokens)
+def _left(ledger: Ledger, schedule: Schedule, now_s: float) -> Amount:
+    """What the schedule has left today."""
+    daily = Amount(schedule.daily_usd or Decimal(0), schedule.daily_tokens or 0)
+    return daily.beyond(ledger.schedules.used(schedule.id, _cron(schedule).midnight(now_s)))
 
 
 def _cron(schedule: Schedule) -> Cron:

@@ -14,19 +14,17 @@ from corpusmill import _entry
 # Enough of a note to know what is wrong; the rest is in the command itself.
 LONGEST_NOTE = 400
 _STOP_WITHIN_S = 5.0
+# What `sync` says of documents.
+_CHANGES = ("added", "changed", "moved", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended: its exit code, the job that it named (an id such as `j_7fk2qa`), and what was wrong.
-
-    `told`: what one did that makes no job.
-    """
+    """How a command ended: its exit code, the job that it named (an id such as `j_7fk2qa`), what it did or suffered."""
 
     code: int
     job: str | None
-    trouble: str | None
-    told: str | None = None
+    note: str | None
 
 
 class Command:
@@ -55,7 +53,7 @@ class Command:
             return None
         said = self._object()
         self._said.close()
-        return Outcome(code, said.get("job"), _trouble(code, said), said.get("told"))
+        return Outcome(code, said.get("job"), _trouble(code, said) if code else _done(said))
 
     def stop(self) -> None:
         """End it: the same command again goes on where it stopped."""
@@ -77,9 +75,17 @@ class Command:
         return said if isinstance(said, dict) else {}
 
 
-def _trouble(code: int, said: Mapping[str, Any]) -> str | None:
-    if code == 0:
-        return None
+def _done(said: Mapping[str, Any]) -> str | None:
+    """What a sync found, or a command that makes no job has done."""
+    if said.get("told"):
+        return str(said["told"])
+    changes = ", ".join(f"{said[name]:,} {name}" for name in _CHANGES if said.get(name))
+    if said.get("job") is None:
+        return f"{changes}; nothing to embed" if changes else "there was nothing to do"
+    return changes or None
+
+
+def _trouble(code: int, said: Mapping[str, Any]) -> str:
     error = said.get("error") or {}
     words = "; ".join(error[name] for name in ("what", "where", "next_step") if error.get(name))
     return (words or f"the command ended with {code}")[:LONGEST_NOTE]

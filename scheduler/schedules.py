@@ -46,8 +46,7 @@ class Schedules:
         claimed = known.claim_due(now_s)
         for run in claimed:
             log.info("schedule due id=%d due_at=%.0f state=%s", run.schedule_id, run.due_at, run.state)
-        if self._starting or self._writing:
-            known.renew(self._name)
+        self._renew()
         schedules = {schedule.id: schedule for schedule in known.listed()}
         self._start(schedules, now_s)
         self._collect()
@@ -61,6 +60,17 @@ class Schedules:
         for _, command in [*self._starting.values(), *self._writing.values()]:
             command.stop()
         self._ledger.schedules.give_back(self._name)
+
+    def _renew(self) -> None:
+        """Keep what is ours; a process that slept for too long finds that others have gone on with it."""
+        if not self._starting and not self._writing:
+            return
+        own = self._ledger.schedules.renew(self._name)
+        for commands in (self._starting, self._writing):
+            for key in commands.keys() - own:
+                _, command = commands.pop(key)
+                command.stop()
+                log.warning("schedule run lost to another scheduler id=%d due_at=%.0f", *key)
 
     # --- from due to a job --------------------------------------------------------------------------------------
 
@@ -92,11 +102,13 @@ class Schedules:
     def _submitted(self, run: ScheduleRun, outcome: Outcome) -> None:
         known = self._ledger.schedules
         if outcome.code:
-            known.ended(run, "failed", exit_code=outcome.code, note=outcome.trouble)
-        elif outcome.job is None:
-            known.ended(run, "finished", exit_code=0, note=outcome.told or "there was nothing to do")
+            known.ended(run, "failed", exit_code=outcome.code, note=outcome.note)
+        elif outcome.job is not None:
+            known.started(run, self._ledger.job(outcome.job).id, outcome.note)
+        elif (job_id := known.begun(run)) is not None:
+            known.started(run, job_id)
         else:
-            known.started(run, self._ledger.job(outcome.job).id)
+            known.ended(run, "finished", exit_code=0, note=outcome.note)
 
     # --- from a job to its end ----------------------------------------------------------------------------------
 
@@ -135,7 +147,7 @@ class Schedules:
             if outcome is not None and run.job_id is not None:
                 del self._writing[key]
                 failed = outcome.code not in (0, _FAILED_ITEMS)
-                self._end(run, self._ledger.job(run.job_id), outcome.trouble if failed else None)
+                self._end(run, self._ledger.job(run.job_id), outcome.note if failed else None)
 
     def _end(self, run: ScheduleRun, job: JobView, trouble: str | None = None) -> None:
         failed = self._ledger.counts(job.id).failed

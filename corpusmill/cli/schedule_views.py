@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from corpusmill.cron import Cron
 from corpusmill.errors import JobNotFound
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.records import Counts
+from corpusmill.ledger.records import Counts, JobView
 from corpusmill.ledger.schedule_records import Schedule, ScheduleRun
 from corpusmill.mill.sums import exact, usd
 
@@ -54,10 +56,11 @@ def row(ledger: Ledger, schedule: Schedule, runs: Sequence[ScheduleRun]) -> tupl
 
 def run_row(ledger: Ledger, schedule: Schedule, run: ScheduleRun) -> tuple[str, ...]:
     """A run as a line."""
-    job, counts = _job(ledger, run)
-    done = "" if counts is None else f"{counts.succeeded + counts.failed:,}/{counts.items:,}"
-    cost = "" if counts is None else usd(counts.usd)
-    return when(schedule, run.due_at), _state(run, job), job["job"] if job else "", done, cost, run.note or ""
+    due, came = when(schedule, run.due_at), _came(ledger, run)
+    if came is None:
+        return due, run.state, "", "", "", run.note or ""
+    done = f"{came.counts.succeeded + came.counts.failed:,}/{came.counts.items:,}"
+    return due, _state(run, came.job), came.job.public_id, done, usd(came.usd), run.note or ""
 
 
 def facts(ledger: Ledger, schedule: Schedule, runs: Sequence[ScheduleRun]) -> dict[str, Any]:
@@ -83,30 +86,44 @@ def object_of(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def _run(ledger: Ledger, run: ScheduleRun) -> dict[str, Any]:
-    job, _ = _job(ledger, run)
-    about = {"due_at": run.due_at, "state": run.state, "exit_code": run.exit_code, "note": run.note}
-    return {**about, "started_at": run.started_at, "finished_at": run.finished_at, **(job or {"job": None})}
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """What came of a run: its job as it stands, and what the job has sent and spent since the run began."""
+
+    job: JobView
+    counts: Counts
+    requests: int
+    usd: Decimal | None
 
 
-def _job(ledger: Ledger, run: ScheduleRun) -> tuple[dict[str, Any] | None, Counts | None]:
-    """What came of a run: its job as it stands, in words for `--json`, and its numbers."""
+def _came(ledger: Ledger, run: ScheduleRun) -> _Came | None:
     if run.job_id is None:
-        return None, None
+        return None
     try:
-        view, counts = ledger.job(run.job_id), ledger.counts(run.job_id)
+        job, counts = ledger.job(run.job_id), ledger.counts(run.job_id)
     except JobNotFound:
-        return None, None
-    numbers = {"items": counts.items, "succeeded": counts.succeeded, "cached": counts.cached, "failed": counts.failed}
-    cost = None if counts.usd is None else float(counts.usd)
-    standing = {"job": view.public_id, "job_state": view.state, "reason": view.reason}
-    return {**standing, **numbers, "requests": counts.requests, "usd": cost}, counts
+        return None
+    if run.started_at is None or job.created_at >= run.started_at:
+        return _Came(job, counts, counts.requests, counts.usd)
+    # Where nothing has changed since, the command finds the job of an earlier run.
+    requests, spent = ledger.schedules.cost(run)
+    return _Came(job, counts, requests, None if counts.usd is None else spent)
 
 
-def _state(run: ScheduleRun, job: dict[str, Any] | None) -> str:
-    if run.state == "running" and job is not None and job["job_state"] == "paused":
-        return f"paused ({job['reason']})"
-    return run.state
+def _run(ledger: Ledger, run: ScheduleRun) -> dict[str, Any]:
+    about = {"due_at": run.due_at, "state": run.state, "exit_code": run.exit_code, "note": run.note}
+    about |= {"started_at": run.started_at, "finished_at": run.finished_at}
+    came = _came(ledger, run)
+    if came is None:
+        return {**about, "job": None}
+    standing = {"job": came.job.public_id, "job_state": came.job.state, "reason": came.job.reason}
+    numbers = {name: getattr(came.counts, name) for name in ("items", "succeeded", "cached", "failed")}
+    spent = None if came.usd is None else float(came.usd)
+    return {**about, **standing, **numbers, "requests": came.requests, "usd": spent}
+
+
+def _state(run: ScheduleRun, job: JobView) -> str:
+    return f"paused ({job.reason})" if run.state == "running" and job.state == "paused" else run.state
 
 
 def _upcoming(schedule: Schedule) -> list[float]:

@@ -46,7 +46,7 @@ def scheduled(
     if name not in SCHEDULABLE or name not in COMMANDS:
         known = ", ".join(command for command in SCHEDULABLE if command in COMMANDS)
         raise UsageError(f"`{name}` cannot be scheduled; these can: {known}", next_step=_EXAMPLE)
-    facts, flags = _read(name, words[1:])
+    facts = _read(name, words[1:])
     _refuse(name, facts, budgeted=budgeted, capped=capped)
     if name == "export":
         _refuse_target(facts["to"])
@@ -55,11 +55,11 @@ def scheduled(
     added = ["--detach", "--json", "--no-progress", "--label", f"schedule={schedule}"]
     if not _says(words, "--priority"):
         added += ["--priority", "low"]
-    if max_share is not None and "--max-share" in flags:
+    if max_share is not None:
         added += ["--max-share", str(max_share)]
     if budgeted:
         added += ["--budget", "{usd_left}"]
-    if capped and "--budget-tokens" in flags:
+    if capped:
         added += ["--budget-tokens", "{tokens_left}"]
     return Scheduled((name, *added, *words[1:]), tuple(dict.fromkeys(_needs(facts))), facts)
 
@@ -70,15 +70,15 @@ def names_collection(argv: Sequence[str], collection: str) -> bool:
     if name not in _COLLECTION:
         return False
     try:
-        facts, _ = _read(name, words)
+        facts = _read(name, words)
     except UsageError:
         # Written by another version, with flags that this one does not know.
         return collection in words
     return bool(facts[_COLLECTION[name]].partition("@")[0] == collection)
 
 
-def _read(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
-    """What the command's own parser makes of the arguments, and the flags that it knows."""
+def _read(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What the command's own parser makes of the arguments."""
     from corpusmill.cli.main import load
 
     command = load(COMMANDS[name])
@@ -89,7 +89,7 @@ def _read(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], set[str]
         raise UsageError(f"`corpusmill {name}`: {error.format_message()}", next_step=help_line) from None
     except typer.Exit:
         raise UsageError(f"`corpusmill {name}` with these flags does no work", next_step=help_line) from None
-    return dict(context.params), {flag for each in command.params for flag in each.opts}
+    return dict(context.params)
 
 
 def _refuse(name: str, facts: dict[str, Any], *, budgeted: bool, capped: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from corpusmill.ledger import schedule_runs, schedules
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.database import Database
 from corpusmill.ledger.schedule_records import NewSchedule, RunState, Schedule, ScheduleRun
 
@@ -74,22 +75,26 @@ class Schedules:
         """Take a run whose job has finished, to write its output; False when another does."""
         return self._db.write(schedule_runs.hold, run, owner)
 
-    def renew(self, owner: str) -> None:
-        """Say that the owner is alive."""
-        self._db.write(schedule_runs.renew, owner)
+    def renew(self, owner: str) -> set[tuple[int, float]]:
+        """Say that the owner is alive; returns the runs that are still its own, by schedule and due time."""
+        return self._db.write(schedule_runs.renew, owner)
 
     def give_back(self, owner: str) -> None:
         """Leave the owner's runs to others, at once."""
         self._db.write(schedule_runs.give_back, owner)
 
-    def started(self, run: ScheduleRun, job_id: int) -> None:
-        """The run's command has submitted this job."""
-        self._db.write(schedule_runs.started, run, job_id)
+    def started(self, run: ScheduleRun, job_id: int, note: str | None = None) -> None:
+        """The run's command has submitted this job; the note is added to those that the run has."""
+        self._db.write(schedule_runs.started, run, job_id, note)
+
+    def begun(self, run: ScheduleRun) -> int | None:
+        """The job that a command of the run has left, should it have been cut off before it could say so."""
+        return self._db.read(schedule_runs.begun, run)
 
     def ended(
         self, run: ScheduleRun, state: RunState, *, exit_code: int | None = None, note: str | None = None
     ) -> None:
-        """The run is over; without a note it keeps the one that it has."""
+        """The run is over; the note is added to those that it has."""
         self._db.write(schedule_runs.ended, run, state, exit_code=exit_code, note=note)
 
     def running(self) -> list[ScheduleRun]:
@@ -104,6 +109,10 @@ class Schedules:
         """Remember for which day the cap of the run's job was set."""
         self._db.write(schedule_runs.set_budget_day, run, day)
 
-    def used(self, schedule_id: int, since_s: float) -> tuple[Decimal, int]:
-        """USD and tokens that the schedule's jobs have used since then, calls of unknown outcome included."""
+    def cost(self, run: ScheduleRun) -> tuple[int, Decimal]:
+        """Calls that the run's job has paid for during the run, and USD; another run may have had the same job."""
+        return self._db.read(schedule_runs.cost, run)
+
+    def used(self, schedule_id: int, since_s: float) -> Amount:
+        """What the schedule's jobs have used since then, calls of unknown outcome included."""
         return self._db.read(schedule_runs.used, schedule_id, since_s)

@@ -15,7 +15,7 @@ from corpusmill.cron import Cron
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.schedule_records import NewSchedule, Schedule
-from tests.fixtures.jobs import submit
+from tests.fixtures.jobs import PRICE, claim, commit, paid, submit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WEEKLY = NewSchedule("weekly", ["embed", "docs", "--model", "m"], "/work", "0 3 * * 0", "Europe/Berlin")
@@ -133,11 +133,31 @@ def test_runs_of_an_owner_that_ends_are_taken_by_the_next(ledger: Ledger) -> Non
     schedule = added(ledger)
     ledger.schedules.run_now(schedule.id, now_s=at("2026-11-23 13:00"))
     (run,) = ledger.schedules.take("one")
-    ledger.schedules.renew("one")
+    assert ledger.schedules.renew("one") == {(run.schedule_id, run.due_at)}
     assert ledger.schedules.take("two") == []
     ledger.schedules.give_back("one")
     (again,) = ledger.schedules.take("two")
-    assert (again.due_at, again.started_at) == (run.due_at, again.started_at)
+    assert (again.due_at, again.started_at) == (run.due_at, run.started_at)
+    assert again.note == "asked for by hand; started again, since the scheduler that had started it ended"
+    assert ledger.schedules.renew("one") == set()
+    ledger.schedules.ended(again, "failed", note="the disk is full")
+    (ended,) = ledger.schedules.last(schedule.id, 1)
+    assert ended.note == f"{again.note}; the disk is full"
+
+
+def test_a_run_that_finds_the_job_of_an_earlier_one_has_what_it_spent_itself(ledger: Ledger) -> None:
+    schedule, job = added(ledger), submit(ledger, "abcdef")
+    shards = [claim(ledger, job, number) for number in range(2)]
+    for number, shard in enumerate(shards):
+        ledger.schedules.run_now(schedule.id, now_s=at("2026-11-23 13:00") + number)
+        (run,) = ledger.schedules.take("scheduler")
+        ledger.schedules.started(run, job.id)
+        commit(ledger, paid(shard))
+        ledger.schedules.ended(run, "finished")
+    runs = ledger.schedules.last(schedule.id, 2)
+    assert [ledger.schedules.cost(each) for each in runs] == [(3, 3 * PRICE)] * 2
+    used = ledger.schedules.used(schedule.id, runs[1].started_at or 0)
+    assert (used.usd, used.tokens) == (6 * PRICE, 6 * 16)
 
 
 def test_a_schedule_that_nobody_answered_for_does_not_fire_and_gives_way_to_the_next_of_its_name(
