@@ -10,8 +10,6 @@ from importlib import metadata
 from typing import Any
 
 import corpusmill
-from corpusmill.cli.check_endpoint import ask
-from corpusmill.cli.check_scheduler import living_scheduler
 from corpusmill.cli.finding import Finding, Patient
 from corpusmill.embedded.place import file_system_of, place_of, prepare
 from corpusmill.errors import DiskFull, SettingsError, Unavailable, UsageError
@@ -85,6 +83,8 @@ def _version(info: dict[str, Any]) -> str:
 def endpoint(patient: Patient) -> Finding:
     """Every endpoint of the provider answers and takes the key: one free request for the list of models each."""
     name, _ = patient.settings.provider(patient.provider)
+    from corpusmill.cli.check_endpoint import ask  # the SDK, for who has a provider
+
     answers = [ask(one, patient.settings.called) for one in patient.settings.endpoints(name)]
     apart_s = max((abs(answer.clock_apart_s) for answer in answers if answer.clock_apart_s is not None), default=0.0)
     shown = "; ".join(f"{answer.name} {answer.base_url}: {answer.said}" for answer in answers)
@@ -169,6 +169,8 @@ def scheduler(patient: Patient) -> Finding:
     if patient.settings.embedded:
         return Finding("comes with the machinery")
     broker(patient)  # nobody could be asked
+    from corpusmill.cli.check_scheduler import living_scheduler  # Celery, in a fleet
+
     name = living_scheduler(patient.settings)
     if name is None:
         return Finding.warning(

@@ -82,6 +82,7 @@ def test_a_command_loads_what_it_uses_and_nothing_else(tmp_path: Path) -> None:
         collection list
         limits set openai --rpm 5
         config
+        doctor --only home,database,disk,versions,scheduler,workers,lanes
         down
         limits
         plan embed a.md --model text-embedding-3-small
