@@ -44,7 +44,8 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         ("beat", beat_s, lambda: beat(runtime)),
         ("memory", beat_s, lambda: leaving.look_at_memory(runtime)),
         ("schema", beat_s, lambda: leaving.look_at_schema(runtime)),
-        ("adopt", ADOPT_S, lambda: adopt_orphans(runtime)),
+        # Well inside the lease, after which others would buy again what is in there.
+        ("adopt", min(ADOPT_S, beat_s), lambda: adopt_orphans(runtime)),
         ("disk", WATCH_S, lambda: _watch(runtime)),
         ("probe", min(revival.PROBE_S, runtime.settings.lease_s), lambda: revival.probe(runtime)),
         ("rules", RULES_S, lambda: follow_rules(runtime)),
