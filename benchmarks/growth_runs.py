@@ -44,8 +44,8 @@ class Run:
 
     @property
     def worked_s(self) -> float:
-        """Seconds from the first paid request to the last."""
-        return next(sample.at_s for sample in self.samples if sample.paid >= self.count) - self.submit_s
+        """Seconds from the first paid request to the last; what is over between two looks counts as one stretch."""
+        return max(SAMPLE_S, next(sample.at_s for sample in self.samples if sample.paid >= self.count) - self.submit_s)
 
     @property
     def wall_s(self) -> float:
