@@ -122,20 +122,21 @@ class Due:
         self._fleet.ledger._db.write(lambda conn: conn.execute(row))
         return due_at
 
-    def run(self, *states: str) -> ScheduleRun:
-        """The newest run, once it stands so."""
-        wait_until(lambda: self._newest().state in states, what=f"{states} of {self.schedule.name}")
-        return self._newest()
+    def run(self, due_at: float, *states: str) -> ScheduleRun:
+        """The run of a due time, once it stands so."""
 
-    def _newest(self) -> ScheduleRun:
-        return next(iter(self._known.last(self.schedule.id, 1)), ScheduleRun(0, 0, "due", *[None] * 6))
+        def found() -> ScheduleRun | None:
+            runs = self._known.last(self.schedule.id, 99)
+            return next((run for run in runs if run.due_at == due_at and run.state in states), None)
+
+        wait_until(lambda: found() is not None, what=f"{states} of {self.schedule.name}")
+        run = found()
+        assert run is not None, f"it was {states}, and is no more"
+        return run
 
     def finished(self, ago_s: float = 1.0) -> ScheduleRun:
         """Fire it, and the run when it is over."""
-        before = len(self._known.last(self.schedule.id, 99))
-        self.fire(ago_s)
-        wait_until(lambda: len(self._known.last(self.schedule.id, 99)) > before, what="the claim")
-        return self.run("finished", "failed", "skipped")
+        return self.run(self.fire(ago_s), "finished", "failed", "skipped")
 
     def owner(self) -> int:
         """The process that runs the command of the newest run."""
@@ -167,13 +168,13 @@ def test_two_schedulers_run_syncs_and_reembeddings_once_each_and_go_on_with_what
     assert fleet.simulator.stats()["paid_requests"] == 1
 
     (docs / "two.md").write_text("two\n")
-    nightly.fire()
-    nightly.run("starting")
+    due_at = nightly.fire()
+    nightly.run(due_at, "starting")
     killed = nightly.owner()
     os.kill(killed, signal.SIGKILL)
     schedulers.pop(killed).wait()
     silence(fleet)
-    third = nightly.run("finished", "failed")
+    third = nightly.run(due_at, "finished", "failed")
     assert (third.state, third.exit_code) == ("finished", 0), third
     assert third.job_id is not None
     assert "started again, since the scheduler that had started it ended" in (third.note or "")
@@ -202,7 +203,7 @@ def test_two_schedulers_run_syncs_and_reembeddings_once_each_and_go_on_with_what
     shown = said(capsys, "schedule", "show", "nightly")
     assert len(shown["next"]) == 5
     assert [(run["state"], run.get("requests", 0)) for run in shown["runs"]] == [
-        *[("finished", 0), ("finished", 1), ("finished", 0), ("finished", 1)]
+        *[("finished", 1), ("finished", 0), ("finished", 1), ("finished", 0)]
     ]
     assert all(run["usd"] > 0 for run in shown["runs"] if run["job"])
     jobs = said(capsys, "jobs")["jobs"]
