@@ -17,7 +17,7 @@ from corpusmill.ledger.models import InFlight, Job, Meta, Shard, Worker
 from corpusmill.ledger.schedule_tables import ScheduleRun
 
 # The newest migration that this library was written for; `Ledger.open` need not load Alembic's scripts to compare.
-HEAD = "0010"
+HEAD = "0009"
 _MIGRATING = 0x636F72707573  # "corpus": the advisory lock that lets one process migrate at a time
 
 

@@ -1,12 +1,12 @@
 """Tokens are set aside before they are sent for, as dollars are.
 
-Revision: 0010. Expands only: workers of the version before reserve dollars, and no tokens.
+Revision: 0009. Expands only: workers of the version before reserve dollars, and no tokens.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
+revision = "0009"
 down_revision = "0008"
 
 _ESTIMATED = """
