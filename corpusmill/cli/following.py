@@ -66,6 +66,15 @@ def follow(job: Job, *, detach: bool = False, export_to: Path | None = None, for
     return conclude(job)
 
 
+def started(job: Job) -> bool:
+    """Send a job on its way; False when somebody presses Ctrl-C meanwhile: it may be on its way all the same."""
+    try:
+        job.start()
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
 def watched(job: Job) -> bool:
     """Show how the job goes until it does not go on by itself; False when somebody presses Ctrl-C."""
     try:

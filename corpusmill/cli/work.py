@@ -69,7 +69,7 @@ def run(requests: Requests, flex: FlexFlag, job: JobFlags, errors: ErrorsFile = 
 
 
 def _work(kind: Kind, sources: list[str], asked: dict[str, Any], **facts: Any) -> int:
-    from corpusmill.cli.following import follow, opened
+    from corpusmill.cli.following import follow, interrupted, opened, started
     from corpusmill.mill.ask import Ask
     from corpusmill.mill.options import sorted_out
 
@@ -77,12 +77,15 @@ def _work(kind: Kind, sources: list[str], asked: dict[str, Any], **facts: Any) -
     found = [source(name) for name in sources]
     ask = Ask(kind=kind, sources=found, shape=shape, terms=terms, options=options, **facts)
     with opened() as mill:
-        return follow(_submit(mill, ask), detach=terms.detach, force=terms.force)
+        job = _made(mill, ask)
+        if not started(job):
+            return interrupted(job)
+        return follow(job, detach=terms.detach, force=terms.force)
 
 
-def _submit(mill: Mill, ask: Ask) -> Job:
+def _made(mill: Mill, ask: Ask) -> Job:
     try:
-        return mill.submit(ask)
+        return mill.make(ask)
     except KeyboardInterrupt:
         out.note("\ninterrupted while the job was made; the same command goes on where it stopped")
         raise

@@ -118,12 +118,16 @@ class Mill:
 
     def submit(self, ask: Ask) -> Job:
         """Submit a prepared ask: the job, sent on its way unless there is nothing left to do."""
+        job = self.make(ask)
+        job.start()
+        return job
+
+    def make(self, ask: Ask) -> Job:
+        """The job of a prepared ask, whole in the ledger; `start` sends it on its way."""
         from corpusmill.mill.submit import submit
 
         submitted = submit(self._place, ask, self._listener)
-        job = Job(self._place, submitted.job, requests_before=submitted.requests_before)
-        job.start()
-        return job
+        return Job(self._place, submitted.job, requests_before=submitted.requests_before)
 
     def plan(self, ask: Ask, models: Sequence[str] = ()) -> Plan:
         """What an ask would take at each of `models`; spends nothing and writes nothing."""
