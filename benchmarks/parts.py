@@ -92,7 +92,7 @@ FULL = replace(
     USUAL,
     turns=5,
     limits=limit_cases.full,
-    limit_s=45,
+    limit_s=20,
     growth=(10_000, 100_000, 1_000_000),
     submits=(10_000, 100_000, 1_000_000),
     submits_on_postgres=(5_000_000,),
