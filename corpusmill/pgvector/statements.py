@@ -12,7 +12,9 @@ TRY_LOCK = SQL("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))")
 LOCK = SQL("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))")
 
 # A load lasts as long as it lasts, whatever this user's queries may take.
-NO_LIMITS = SQL("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+NO_LIMITS = SQL(
+    "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+)
 
 # Where the extension is, if it is there; whether it could be.
 EXTENSION = SQL(

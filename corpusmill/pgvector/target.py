@@ -52,6 +52,8 @@ class Target:
         try:
             # No prepared statements: a pooler in front may give each transaction another connection.
             connection = psycopg.connect(**{**_DEFAULTS, **self.parameters}, autocommit=True, prepare_threshold=None)
+            # Whatever the user's default: what an earlier load wrote while this one waited for it has to be seen.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             with connection:
                 yield connection
         except psycopg.Error as error:

@@ -16,6 +16,8 @@ _NO_ROOM: Final = "53100"
 _AWAY: Final = ("08", "57P", "53", "25006", "28", "3D000")
 _RIGHTS: Final = "42501"
 _TOO_MUCH: Final = "54"
+# Serialization, deadlock, a lock not had in time, and a statement that somebody ended.
+_IN_THE_WAY: Final = ("40001", "40P01", "55P03", "57014")
 _UNTOUCHED = "the table is as it was before"
 
 
@@ -34,6 +36,12 @@ def told(error: psycopg.Error, place: str, password: str | None) -> CorpusmillEr
             f"the database to load into cannot be used: {line}",
             where=place,
             next_step=f"see that it runs and lets this user in, then run the same command again; {_UNTOUCHED}",
+        )
+    if state in _IN_THE_WAY:
+        return CorpusmillError(
+            f"the database ended the load for something else: {line}; {_UNTOUCHED}",
+            where=place,
+            next_step="run the same command again",
         )
     if state == _RIGHTS:
         return UsageError(

@@ -21,7 +21,7 @@ from corpusmill.collections.exporting import choose, export
 from corpusmill.errors import CorpusmillError, SettingsError, Unavailable, UsageError
 from corpusmill.ledger import Ledger
 from corpusmill.mill.place import Place
-from corpusmill.pgvector import Loaded, load, table_name, target
+from corpusmill.pgvector import Loaded, load, statements, table_name, target, trouble
 from corpusmill.settings import Settings
 from tests.fixtures.shell import PATIENCE_S
 from tests.fixtures.vector_tables import Texts, loaded
@@ -322,6 +322,36 @@ def test_a_collection_of_either_ledger_is_loaded_as_readers_see_it(
         assert counts(loading.load(place, "docs@model-a-2", target(url), table="former")) == (2, 0, 0)
         with pytest.raises(UsageError, match="no collection 'dosc'; near it: docs"):
             loading.load(place, "dosc", target(url))
+
+
+def test_a_load_keeps_to_its_own_isolation_and_patience_whatever_the_user_s_are(empty_postgres_url: str) -> None:
+    url = empty_postgres_url
+    ((database,),) = ask(url, "SELECT current_database()")
+    for name, value in {"default_transaction_isolation": "serializable", "lock_timeout": "77ms"}.items():
+        ask(url, f"ALTER DATABASE {database} SET {name} = '{value}'")
+    shown: list[tuple[Any, ...]] = []
+    asked = "SELECT current_setting('transaction_isolation'), current_setting('lock_timeout')"
+    with target(url).connected() as connection:
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("77ms",)
+        with connection.transaction():
+            connection.execute(statements.NO_LIMITS)
+            shown += connection.execute(asked.encode()).fetchall()
+    assert shown == [("read committed", "0")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.errors.SerializationFailure,
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.QueryCanceled,
+    ],
+)
+def test_a_load_that_was_ended_for_something_else_is_to_be_run_again(error: type[psycopg.Error]) -> None:
+    told = trouble.told(error("in the way"), "postgresql://host/db", None)
+    assert (told.next_step, told.exit_code) == ("run the same command again", 1)
+    assert "in the way; the table is as it was before" in told.what
 
 
 def test_a_set_that_is_dropped_while_it_is_loaded_is_not_loaded(
