@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,16 +101,26 @@ def _tell(found: Purge) -> None:
     out.summary(f"{'would go' if found.dry_run else '✓ purged, nothing is left'}: {_words(found)}")
     if found.also_called:
         out.summary(f"  earlier names of it that go too: {', '.join(found.also_called)}")
-    if found.stays_in:
-        out.summary(f"  the same content stays in: {', '.join(found.stays_in)}")
-    if found.answers_kept:
-        out.summary(f"  {found.answers_kept:,} answers stay: something else refers to them, with the same text")
+    _tell_what_stays(found)
     if found.jobs_left:
         out.summary(f"  jobs that read a document of that name, too: {', '.join(found.jobs_left)}")
     if found.journal_segments:
         out.note(f"{found.journal_segments} piece(s) of journals from before are still there; they go within minutes")
     for path in found.journals_damaged:
         out.note(f"a damaged journal may hold texts; remove it when you have looked at it: {path}")
+
+
+def _tell_what_stays(found: Purge) -> None:
+    again = ["corpusmill", "purge", "--collection", found.collection or ""]
+    if found.namesake_stays:
+        out.summary(f"  it was half purged; the new {found.collection} stays; to purge that, too: {shlex.join(again)}")
+    for name in found.names_left:
+        typed = shlex.join([*again, "--document", name])
+        out.summary(f"  other content called {name} stays; to purge that, too: {typed}")
+    if found.stays_in:
+        out.summary(f"  the same content stays in: {', '.join(found.stays_in)}")
+    if found.answers_kept:
+        out.summary(f"  {found.answers_kept:,} answers stay: something else refers to them, with the same text")
 
 
 _NAMES = {

@@ -18,11 +18,16 @@ from corpusmill.mill.place import Place
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A set at the version at which it is read: what a reader keeps to, whatever happens meanwhile."""
+    """A set at the version at which it is read: what a reader keeps to, whatever happens meanwhile.
+
+    `purged`: the last purge of a document that readers see nothing of from here on; a later one takes away from what
+    is read.
+    """
 
     collection: CollectionView
     set: SetView
     version: int
+    purged: int
 
     @property
     def name(self) -> str:
@@ -33,7 +38,7 @@ class Chosen:
         """The chunks with their vectors, in the order of the sources.
 
         Raises:
-            UsageError: the set was dropped meanwhile, so that what was read may be a part of it.
+            UsageError: the set was dropped, or a document purged, meanwhile: what was read may be a part of it.
         """
         yield from ledger.collections.rows(self.set, self.version)
         self.refuse_gone(ledger)
@@ -41,9 +46,16 @@ class Chosen:
     def refuse_gone(self, ledger: Ledger) -> None:
         """See that all of the set is still there: one that was kept long enough is taken away bit by bit.
 
+        So is a document that is purged, from every version.
+
         Raises:
             UsageError: it is not.
         """
+        if ledger.collections.purges(self.collection.id)[0] > self.purged:
+            raise UsageError(
+                f"a document of {self.collection.name} was purged while it was read; nothing was changed",
+                next_step="run the same command again; if the purge was cut short, that one first",
+            )
         if not ledger.collections.is_whole(self.set):
             raise UsageError(
                 f"{self.name} was dropped while it was read; nothing was changed",
@@ -75,7 +87,7 @@ def choose(ledger: Ledger, ref: str) -> Chosen | None:
             f"{name}@{set_.name} has no complete version yet",
             next_step=f"corpusmill collection show {name}",
         )
-    return Chosen(collection, set_, set_.version)
+    return Chosen(collection, set_, set_.version, ledger.collections.purges(collection.id)[1])
 
 
 def export(place: Place, chosen: Chosen, out: Path, *, force: bool = False) -> exports.Written:

@@ -199,12 +199,17 @@ def with_keys(columns: Sequence[Col[Any]], keys: Iterable[Key]) -> ColumnElement
     return or_(false(), *(and_(first == one, second.in_(others)) for one, others in seconds.items()))
 
 
-def among(conn: Connection, column: Col[Any], values: Collection[Any]) -> list[ColumnElement[bool]]:
-    """`column IN values`, as one condition or several to be tried in turn: SQLite takes no arrays."""
+def among(
+    conn: Connection, column: Col[Any], values: Collection[Any], *, most: int = _LOOKED_UP
+) -> list[ColumnElement[bool]]:
+    """`column IN values`, as one condition or several to be tried in turn: SQLite takes no arrays.
+
+    `most`: values in one condition of SQLite, below 32,766; more than usual where each condition reads a whole table.
+    """
     ordered = sorted(values)
     if conn.dialect.name == "postgresql":
         return [column == any_(bindparam(None, ordered, type_=ARRAY(column.type)))] if ordered else []
-    return [column.in_(ordered[at : at + _LOOKED_UP]) for at in range(0, len(ordered), _LOOKED_UP)]
+    return [column.in_(ordered[at : at + most]) for at in range(0, len(ordered), most)]
 
 
 def planned_anew(conn: Connection) -> ColumnElement[bool]:

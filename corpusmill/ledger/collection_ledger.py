@@ -180,13 +180,13 @@ class CollectionLedger:
         return done + sum(self._show(set_) for set_ in self._db.read(set_switches.unshown)) + self.drop_expired()
 
     def settle_set(self, set_: SetView) -> bool:
-        """Complete a set, and activate it if it was asked for and no chunk was lost; whether it is active now."""
+        """Complete a set, and activate it if it was asked for and has all vectors; whether it is active now."""
         return self.complete_set(set_.id) and self._show(self.set(set_.id))
 
     def _show(self, set_: SetView) -> bool:
         if set_.keep_s is None or set_.version is None or not self._db.read(set_switches.in_step, set_):
             return False
-        if self.lost(set_, set_.version):
+        if self.lost(set_, set_.version) or self.cover(set_.collection_id, set_.id, set_.version).lacking > 0:
             self._db.write(set_switches.leave_to_a_person, set_.id)
             return False
         return self.activate(set_, set_.keep_s)
@@ -206,6 +206,10 @@ class CollectionLedger:
     def drop_expired(self) -> int:
         """Take some rows away of sets that were kept long enough; how many."""
         return self._db.write(sets.drop_expired)
+
+    def purges(self, collection_id: int) -> tuple[int, int]:
+        """The last version that a document's purge began, and the last whose document is hidden whole; 0 for none."""
+        return self._db.read(collections.purges, collection_id)
 
     def remember_output(self, collection_id: int, path: str, digest: str) -> None:
         """Remember the digest of what was written of the collection to `path`."""

@@ -20,6 +20,8 @@ from corpusmill.ledger.models import Collection, CollectionVersion, EmbeddingSet
 from corpusmill.spec import JobSpec
 
 UNDER_WAY = ("reading", "building")
+# What the version of a document's purge is made from: no digest of sources is that short.
+PURGE = b"purge"
 
 
 def make(
@@ -143,6 +145,43 @@ def history(conn: Connection, collection_id: int, limit: int) -> list[VersionVie
     found = select(table_of(CollectionVersion)).where(CollectionVersion.collection_id == collection_id)
     rows = conn.execute(found.order_by(CollectionVersion.version_no.desc()).limit(limit)).all()
     return [version_view(conn, row) for row in rows]
+
+
+def purges(conn: Connection, collection_id: int) -> tuple[int, int]:
+    """The last version that a document's purge began, 0 for none, and the last whose document is hidden from readers.
+
+    While one hides its document, readers may find a part of it.
+    """
+    columns = (CollectionVersion.version_no, CollectionVersion.state, CollectionVersion.counts)
+    made = (CollectionVersion.collection_id == collection_id, CollectionVersion.sources == PURGE)
+    last = conn.execute(select(*columns).where(*made).order_by(CollectionVersion.version_no.desc()).limit(1)).first()
+    if last is None:
+        return 0, 0
+    hidden = last.state not in UNDER_WAY or "hidden" in last.counts
+    return last.version_no, last.version_no if hidden else last.version_no - 1
+
+
+def refuse_purging(conn: Connection, collection_id: int, version: int) -> None:
+    """Refuse to fill a set for `version` where a document's purge is under way, or has come since.
+
+    It holds the collection's row: none begins before the end of the transaction.
+
+    Raises:
+        UsageError: chunks of the version may be gone.
+    """
+    row = select(Collection.name).where(Collection.id == collection_id).with_for_update(read=True)
+    name = conn.execute(row).scalar_one()
+    since = (
+        CollectionVersion.collection_id == collection_id,
+        CollectionVersion.sources == PURGE,
+        CollectionVersion.version_no > version,
+        CollectionVersion.state != "failed",
+    )
+    if conn.execute(select(CollectionVersion.version_no).where(*since).limit(1)).first() is not None:
+        raise UsageError(
+            f"a document of {name} is being purged, or was just now",
+            next_step="run the same command again; if a purge was cut short, that one first",
+        )
 
 
 def remember_output(conn: Connection, collection_id: int, path: str, digest: str) -> None:

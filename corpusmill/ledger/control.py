@@ -14,6 +14,7 @@ from types import EllipsisType
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from corpusmill.errors import UsageError
 from corpusmill.ledger import budgets, encoding, goals, shards, suspects
 from corpusmill.ledger.bulk import table_of, upsert
 from corpusmill.ledger.clock import read_clock
@@ -126,7 +127,16 @@ def bind_lane(conn: Connection, endpoint: str, old: str, new: str) -> list[int]:
 
 
 def remember_output(conn: Connection, job_id: int, path: str, digest: str) -> None:
-    """Remember the digest of what the job wrote to `path`."""
+    """Remember the digest of what the job wrote to `path`.
+
+    Raises:
+        UsageError: the job was purged meanwhile, so that what was written may be a part of it.
+    """
+    found = select(Job.state, Job.public_id).where(Job.id == job_id).with_for_update()
+    job = conn.execute(found).one_or_none()
+    if job is None:
+        raise UsageError("the job was purged while it was read; no file was changed")
+    refuse_purged(job.state, job.public_id)
     row = {"job_id": job_id, "path": path, "digest": digest, "at": read_clock(conn).wall_s}
     statement = upsert(conn, Output).values(row)
     newer = {name: statement.excluded[name] for name in ("digest", "at")}

@@ -51,9 +51,9 @@ def purge(database: Database, before: float) -> int:
     """Delete the answers made before `before` (epoch seconds) that nothing refers to; how many."""
     candidates, seen = _candidates(database, before)
     gone = 0
-    for page in _pages(database, before):
-        if keys := candidates.unreferred([row.key for row in page]):
-            gone += database.write(references.delete_unreferred, keys, seen, _NOBODY, before=before)
+    free = (candidates.unreferred([row.key for row in page]) for page in _pages(database, before))
+    for some in references.batches(free):
+        gone += database.write(references.delete_unreferred, some, seen, _NOBODY, before=before)
     return gone
 
 

@@ -2,7 +2,7 @@
 
 Its name is taken from it in the first transaction, so that nobody reads or syncs what is left of it; the name may be
 given to a new collection at once. A note in `meta` says what it was called until nothing of it is left: so the same
-purge goes on after a kill.
+purge goes on after a kill, with that one alone: a collection that was made under its name since is another one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TABLES: tuple[type[Base], ...] = (Chunk, Document, CollectionFile, CollectionVe
 
 
 def purge(database: Database, name: str, *, keep_usage: bool) -> Tally:
-    """Purge the collection of that name, and what is left of earlier ones; how many rows of each table went.
+    """Purge what is left of collections of that name, or else the one that has it; how many rows of each table went.
 
     Raises:
         UsageError: there is none, or a sync or a job of it has not ended.
@@ -66,16 +66,22 @@ def count(database: Database, name: str, *, keep_usage: bool) -> Tally:
 
 
 def _found(conn: Connection, name: str) -> list[int]:
-    """The collection of that name, if nothing of it is under way, and those half purged that had it."""
-    half = select(Meta.name).where(Meta.name.startswith(_NOTE), Meta.value == name.encode())
-    found = [int(note.removeprefix(_NOTE)) for note in conn.execute(half).scalars()]
-    known = collections.named(conn, name)
-    if known is not None:
-        refuse_under_way(conn, known.id, name)
-        found.append(known.id)
-    if not found:
-        collections.find(conn, name)  # says which are near
-    return found
+    """Those half purged that had the name; without any the collection that has it, if nothing of it is under way."""
+    if half := _half_purged(conn, name):
+        return half
+    known = collections.find(conn, name)
+    refuse_under_way(conn, known.id, name)
+    return [known.id]
+
+
+def _half_purged(conn: Connection, name: str) -> list[int]:
+    noted = select(Meta.name).where(Meta.name.startswith(_NOTE), Meta.value == name.encode())
+    return [int(note.removeprefix(_NOTE)) for note in conn.execute(noted).scalars()]
+
+
+def has_namesake(conn: Connection, name: str) -> bool:
+    """Whether one that had the name is half purged, and another one has it now."""
+    return bool(_half_purged(conn, name)) and collections.named(conn, name) is not None
 
 
 def refuse_under_way(conn: Connection, collection_id: int, name: str) -> None:
@@ -85,9 +91,11 @@ def refuse_under_way(conn: Connection, collection_id: int, name: str) -> None:
         CollectionVersion.state.in_(collections.UNDER_WAY),
         CollectionVersion.seen_at > read_clock(conn).lease_s - SILENT_S,
     )
-    if conn.execute(select(CollectionVersion.version_no).where(*writing)).first() is not None:
+    held = conn.execute(select(CollectionVersion.sources).where(*writing)).first()
+    if held is not None:
+        what = "the purge of a document" if held.sources == collections.PURGE else "a sync"
         raise UsageError(
-            f"a sync of {name} is under way",
+            f"{what} of {name} is under way",
             next_step=f"wait for it, or end it (one that was killed counts as ended after {SILENT_S:.0f} s)",
         )
     going_on = (Job.collection_id == collection_id, Job.state.not_in((*ENDED, *PURGED)))

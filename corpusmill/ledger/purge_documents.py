@@ -10,13 +10,13 @@ go with it.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 
 from corpusmill.errors import CorpusmillError, UsageError
 from corpusmill.ledger import collections, pages, purge_collections, purge_jobs, shards, versions
@@ -40,24 +40,23 @@ from corpusmill.ledger.models import (
     Shard,
     Suspect,
 )
+from corpusmill.ledger.purge_holding import Held, hold, is_
 from corpusmill.ledger.records import ShardRef
 from corpusmill.ledger.references import Going
 from corpusmill.ledger.stretches import MOST, Stretch, stretches
-
-# What the version of a purge is made from: no digest of sources is that short.
-_SOURCES = b"purge"
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
     """What went. `also_called`: other names of the same content, which went with it; `stays_in`: those that keep it.
 
-    `answers_kept`: answers of its chunks that something else refers to. `jobs`: those over plain sources that read a
-    document of this name.
+    `names_left`: those of `also_called` under which there is other content, which stays. `answers_kept`: answers of its
+    chunks that something else refers to. `jobs`: those over plain sources that read a document of this name.
     """
 
     rows: Tally
     also_called: Sequence[str]
+    names_left: Sequence[str]
     stays_in: Sequence[str]
     answers_kept: int
     jobs: Sequence[str]
@@ -71,31 +70,38 @@ def purge(database: Database, name: str, source: str) -> Purged:
         CorpusmillError: something of it is left.
     """
     collection = database.read(collections.find, name)
-    half = collection.under_way is not None and collection.under_way.sources == _SOURCES
+    half = collection.under_way is not None and collection.under_way.sources == collections.PURGE
     if not half:
-        database.read(_found, collection, source)  # refuses a name that nobody has before anything is held
-    owner = secrets.token_hex(8)
-    version = database.write(_hold, collection.id, name, owner)
-    found = database.read(_found, collection, source, perhaps=half)
-    hidden = sum(database.write(_hide, version, owner, some) for some in _parts(found.numbers))
-    kept = purge_jobs.count_answers(database, database.read(_going, collection.id, found), referred=True)
-    told = _purge_rows(database, version, owner, found)
-    database.write(_complete, version, owner, hidden)
-    _prove(database, collection, source, found)
-    return Purged(told, found.also_called, found.stays_in, kept, database.read(_plain_jobs, source))
+        database.read(_refuse_unknown, collection, source)  # before anything is held
+    with hold(database, collection, source) as held:
+        found = database.read(_found, collection, source)
+        _hide(held, found)
+        kept = purge_jobs.count_answers(
+            database, database.read(_going, collection.id, found), referred=True, beat=held.beat
+        )
+        told = _purge_rows(held, found)
+        held.write(_complete)
+    _prove(database, collection, source)
+    return _told(database, source, found, told, kept)
 
 
 def count(database: Database, name: str, source: str) -> Purged:
     """What `purge` would take away; the same refusals."""
     collection = database.read(collections.find, name)
     database.read(purge_collections.refuse_under_way, collection.id, name)
+    database.read(_refuse_unknown, collection, source)
     found = database.read(_found, collection, source)
-    told = database.read(_rows_left, collection.id, found)
+    told = sum((database.read(_rows_of, collection.id, stretch) for stretch in found.chunks), Tally())
     told["documents"] = len(found.numbers)
     going = database.read(_going, collection.id, found)
     told["answers"] = purge_jobs.count_answers(database, going)
     kept = purge_jobs.count_answers(database, going, referred=True)
-    return Purged(told, found.also_called, found.stays_in, kept, database.read(_plain_jobs, source))
+    return _told(database, source, found, told, kept)
+
+
+def _told(database: Database, source: str, found: _Found, rows: Tally, kept: int) -> Purged:
+    jobs = database.read(_plain_jobs, source)
+    return Purged(rows, found.also_called, found.names_left, found.stays_in, kept, jobs)
 
 
 # --- what goes ------------------------------------------------------------------------------------------------------
@@ -105,45 +111,80 @@ def count(database: Database, name: str, source: str) -> Purged:
 class _Found:
     """The rows of a document: their numbers, those of that very name last; its chunks; and where chunks stay.
 
-    `kept`: stretches of chunks that another document has now, and its number. `files`: the sources of its files.
+    `kept`: stretches of chunks that another document has now, and its number. `files`: the sources of its files;
+    `shared`: those of them that hold other records, too.
     """
 
     numbers: Sequence[int]
     chunks: tuple[Stretch, ...]
     kept: Sequence[tuple[Stretch, int]]
     files: Sequence[str]
+    shared: frozenset[str]
     also_called: Sequence[str]
+    names_left: Sequence[str]
     stays_in: Sequence[str]
 
 
-def _found(conn: Connection, collection: CollectionView, source: str, *, perhaps: bool = False) -> _Found:
-    """The document of that name; `perhaps`: a purge was cut short, after which nothing of it may be left."""
-    table = table_of(Document)
-    here = Document.collection_id == collection.id
-    named = conn.execute(select(table).where(here, or_(Document.source == source, Document.record_id == source))).all()
-    if not named and not perhaps:
+# A file may be as many rows: their metadata stays where it is.
+_COLUMNS = (
+    Document.document_no,
+    Document.source,
+    Document.first_chunk,
+    Document.chunks,
+    Document.until_version,
+)
+
+
+def _called(collection: CollectionView, source: str) -> tuple[ColumnElement[bool], ...]:
+    return Document.collection_id == collection.id, or_(Document.source == source, Document.record_id == source)
+
+
+def _refuse_unknown(conn: Connection, collection: CollectionView, source: str) -> None:
+    named = select(Document.document_no).where(*_called(collection, source))
+    if conn.execute(named.limit(1)).first() is None:
         raise UsageError(
             f"{collection.name} has no document {source}, in no version",
             where=_near(conn, collection.id, source),
             next_step="name it as an export does: by its source, or by the id of a record",
         )
+
+
+def _found(conn: Connection, collection: CollectionView, source: str) -> _Found:
+    """The document of that name; of one whose purge was cut short there may be nothing left."""
+    here = Document.collection_id == collection.id
+    named = conn.execute(select(*_COLUMNS).where(*_called(collection, source))).all()
     mine = {row.document_no for row in named}
     contents = {row.first_chunk: row.chunks for row in named if row.chunks}
-    sharing: list[Row[Any]] = []
+    sharing: list[Any] = []
     for some in among(conn, Document.first_chunk, contents):
-        sharing += conn.execute(select(table).where(here, some, Document.chunks > 0)).all()
+        sharing += conn.execute(select(*_COLUMNS).where(here, some, Document.chunks > 0)).all()
     others = [row for row in sharing if row.document_no not in mine]
     living = {row.first_chunk: row for row in others if row.until_version is None}
     earlier = [row for row in others if row.first_chunk not in living]
     going = sorted((first, size) for first, size in contents.items() if first not in living)
+    files, also_called = {row.source for row in named}, {row.source for row in earlier}
+    mine_of = Counter(row.source for row in (*named, *earlier))
+    there = _rows_by_source(conn, collection.id, (files | also_called) - {source})
+    partly = {name for name, rows in there.items() if rows > mine_of[name]}
     return _Found(
         numbers=[row.document_no for row in earlier] + sorted(mine),
         chunks=tuple(stretches(going)),
         kept=[((first, first + row.chunks - 1), row.document_no) for first, row in sorted(living.items())],
-        files=sorted({row.source for row in named}),
-        also_called=sorted({row.source for row in earlier}),
+        files=sorted(files),
+        shared=frozenset(files & partly),
+        also_called=sorted(also_called),
+        names_left=sorted((also_called - files) & partly),
         stays_in=sorted({row.source for row in living.values()}),
     )
+
+
+def _rows_by_source(conn: Connection, collection_id: int, sources: Set[str]) -> dict[str, int]:
+    """How many rows, of whatever version, the collection has of each of these sources."""
+    counted = select(Document.source, func.count()).where(Document.collection_id == collection_id)
+    found: dict[str, int] = {}
+    for some in among(conn, Document.source, sources):
+        found |= {row[0]: row[1] for row in conn.execute(counted.where(some).group_by(Document.source))}
+    return found
 
 
 def _near(conn: Connection, collection_id: int, source: str) -> str:
@@ -166,48 +207,23 @@ def _going(conn: Connection, collection_id: int, found: _Found) -> Going:
     return Going(frozenset(jobs), frozenset(purge_collections.sets_of(conn, collection_id)), found.chunks)
 
 
-# --- holding the collection -----------------------------------------------------------------------------------------
+# --- hiding it, and showing readers what is left ---------------------------------------------------------------------
 
 
-def _hold(conn: Connection, collection_id: int, name: str, owner: str) -> VersionView:
-    """A version of one's own, as a sync has it; that of a purge that was cut short is taken over."""
-    conn.execute(select(Collection.id).where(Collection.id == collection_id).with_for_update()).one()
-    here = collections.by_id(conn, collection_id)
-    if here.under_way is not None and here.under_way.sources == _SOURCES:
-        taken = update(CollectionVersion).where(*_is(here.under_way))
-        conn.execute(taken.values(owner=owner, seen_at=read_clock(conn).lease_s))
-        return versions.view(conn, collection_id, here.under_way.version_no)
-    purge_collections.refuse_under_way(conn, collection_id, name)
-    _refuse_half_loaded(conn, here)
-    if here.under_way is not None:
-        versions.take_back(conn, here.under_way)
-    begun = versions.begin(conn, collection_id, here.next_version, owner, _SOURCES)
-    assert begun is not None  # noqa: S101 - the row is locked, and nothing is under way
-    return begun
+def _hide(held: Held, found: _Found) -> None:
+    """Let readers see nothing of it; those that read meanwhile are told by the note."""
+    hidden = sum(held.write(_hide_rows, some) for some in _parts(found.numbers))
+    held.write(_note_hidden, hidden)
 
 
-def _refuse_half_loaded(conn: Connection, collection: CollectionView) -> None:
-    """A job that goes on loading counts on the numbers of its items."""
-    half = select(EmbeddingSet.name).join(Job, Job.id == EmbeddingSet.job_id)
-    building = (EmbeddingSet.collection_id == collection.id, EmbeddingSet.state == "building")
-    found = conn.execute(half.where(*building, Job.committed_at.is_(None))).first()
-    if found is not None:
-        raise UsageError(
-            f"the set {found.name} of {collection.name} was only half begun",
-            next_step="run the same reembed to its end, then purge",
-        )
+def _note_hidden(conn: Connection, version: VersionView, hidden: int) -> None:
+    counts = versions.view(conn, version.collection_id, version.version_no).counts
+    noted = {**counts, "hidden": counts.get("hidden", 0) + hidden}
+    conn.execute(update(CollectionVersion).where(*is_(version)).values(counts=noted))
 
 
-def _is(version: VersionView) -> tuple[ColumnElement[bool], ...]:
-    return (
-        CollectionVersion.collection_id == version.collection_id,
-        CollectionVersion.version_no == version.version_no,
-    )
-
-
-def _hide(conn: Connection, version: VersionView, owner: str, numbers: Sequence[int]) -> int:
+def _hide_rows(conn: Connection, version: VersionView, numbers: Sequence[int]) -> int:
     """Let these rows be there in no version; how many documents readers had until now."""
-    versions.hold(conn, version, owner)
     there = (Document.collection_id == version.collection_id, Document.until_version.is_(None))
     hidden = 0
     for some in among(conn, Document.document_no, numbers):
@@ -217,13 +233,13 @@ def _hide(conn: Connection, version: VersionView, owner: str, numbers: Sequence[
     return hidden
 
 
-def _complete(conn: Connection, version: VersionView, owner: str, hidden: int) -> None:
-    """Readers see this version from now on: the one before, without the document."""
-    versions.hold(conn, version, owner)
+def _complete(conn: Connection, version: VersionView) -> None:
+    """Readers see this version from now on: the one before, without the document. Its name is forgotten."""
     row = conn.execute(select(table_of(Collection)).where(Collection.id == version.collection_id)).one()
+    hidden = versions.view(conn, version.collection_id, version.version_no).counts["hidden"]
     counts = {"deleted": hidden, "purged": True, "shape": row.shape}
     done = {"state": "complete" if row.version else "failed", "owner": None, "seen_at": None, "counts": counts}
-    conn.execute(update(CollectionVersion).where(*_is(version)).values(**done, finished_at=read_clock(conn).wall_s))
+    conn.execute(update(CollectionVersion).where(*is_(version)).values(**done, finished_at=read_clock(conn).wall_s))
     if not row.version:  # no reader ever saw anything of this collection
         return
     number = version.version_no
@@ -236,32 +252,42 @@ def _complete(conn: Connection, version: VersionView, owner: str, hidden: int) -
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def _purge_rows(database: Database, version: VersionView, owner: str, found: _Found) -> Tally:
-    """Answers first, which the other rows lead to; documents last, by which a purge that was cut short goes on."""
-    collection_id = version.collection_id
+def _purge_rows(held: Held, found: _Found) -> Tally:
+    """Answers first, which the other rows lead to; documents last, by which a purge that was cut short goes on.
+
+    Raises:
+        CorpusmillError: something is left of what documents lead to; they are still there.
+    """
+    database, collection_id = held.database, held.version.collection_id
     going = database.read(_going, collection_id, found)
-    told = Tally(answers=purge_jobs.delete_answers(database, going))
-    if left := purge_jobs.count_answers(database, going):
+    told = Tally(answers=purge_jobs.delete_answers(database, going, beat=held.beat))
+    if left := purge_jobs.count_answers(database, going, beat=held.beat):
         raise _left({"answers": left})
-    told += _purge_chunks(database, collection_id, found, going)
+    told += _purge_chunks(held, found, going)
     told["collection_files"] = database.write(_forget_files, collection_id, found)
+    if rows := +_rows_left(held, found):
+        raise _left(rows)
     for some in _parts(found.numbers):
-        told["documents"] += database.write(_delete_documents, version, owner, some)
+        told["documents"] += held.write(_delete_documents, some)
     return told
 
 
-def _purge_chunks(database: Database, collection_id: int, found: _Found, going: Going) -> Tally:
+def _purge_chunks(held: Held, found: _Found, going: Going) -> Tally:
     """What sets and jobs have of these chunks, and the chunks; those that stay get another document."""
+    database, collection_id = held.database, held.version.collection_id
     told = Tally()
     for set_id, stretch in product(sorted(going.sets), found.chunks):
         told["vectors"] += database.write(_delete_vectors, set_id, stretch)
+        held.beat()
     for job_id in sorted(going.jobs):
-        told += _purge_items(database, job_id, going)
+        told += _purge_items(held, job_id, going)
     for stretch, document_no in found.kept:
         for first, last in _cut(stretch):
             database.write(_hand_over, collection_id, (first, last), document_no)
+            held.beat()
     for stretch in found.chunks:
         told["chunks"] += database.write(_delete_chunks, collection_id, stretch)
+        held.beat()
     return told
 
 
@@ -282,8 +308,7 @@ def _hand_over(conn: Connection, collection_id: int, stretch: Stretch, document_
     conn.execute(update(Chunk).where(*mine).values(document_no=document_no))
 
 
-def _delete_documents(conn: Connection, version: VersionView, owner: str, numbers: Sequence[int]) -> int:
-    versions.hold(conn, version, owner)
+def _delete_documents(conn: Connection, version: VersionView, numbers: Sequence[int]) -> int:
     gone = 0
     for some in among(conn, Document.document_no, numbers):
         mine = delete(Document).where(Document.collection_id == version.collection_id, some)
@@ -296,21 +321,17 @@ def _forget_files(conn: Connection, collection_id: int, found: _Found) -> int:
     gone = 0
     for source in found.files:
         mine = (CollectionFile.collection_id == collection_id, CollectionFile.source == source)
-        others = (
-            Document.collection_id == collection_id,
-            Document.source == source,
-            Document.document_no.not_in(found.numbers),
-        )
-        if conn.execute(select(Document.document_no).where(*others).limit(1)).first() is None:
-            gone += conn.execute(delete(CollectionFile).where(*mine)).rowcount
-        else:
+        if source in found.shared:
             anew = {"digest": b"", "mtime_ns": None, "ctime_ns": None}
             conn.execute(update(CollectionFile).where(*mine).values(**anew))
+        else:
+            gone += conn.execute(delete(CollectionFile).where(*mine)).rowcount
     return gone
 
 
-def _purge_items(database: Database, job_id: int, going: Going) -> Tally:
+def _purge_items(held: Held, job_id: int, going: Going) -> Tally:
     """Take the items of these chunks out of a job, a shard at a time, and out of its counters."""
+    database = held.database
     told, size = Tally(), database.read(_shard_size, job_id)
     for page in pages.read(database, Item.job_id, job_id, Item.item_no, Item.chunk_no):
         inside = going.inside([row.chunk_no for row in page])
@@ -320,6 +341,8 @@ def _purge_items(database: Database, job_id: int, going: Going) -> Tally:
                 by_shard.setdefault(row.item_no // size, []).append(row.item_no)
         for shard_no, numbers in by_shard.items():
             told += database.write(_delete_items, ShardRef(job_id, shard_no), numbers)
+            held.beat()
+        held.beat()
     return told
 
 
@@ -367,27 +390,34 @@ def _delete_items(conn: Connection, ref: ShardRef, numbers: Sequence[int]) -> Ta
 # --- the proof ------------------------------------------------------------------------------------------------------
 
 
-def _prove(database: Database, collection: CollectionView, source: str, found: _Found) -> None:
-    """Nothing of it is left in any version.
+def _prove(database: Database, collection: CollectionView, source: str) -> None:
+    """No document of that name is left in any version; nothing else of it was before the last of them went.
 
     Raises:
-        CorpusmillError: something is.
+        CorpusmillError: one is.
     """
-    left = database.read(_rows_left, collection.id, found)
-    named = (Document.collection_id == collection.id, or_(Document.source == source, Document.record_id == source))
-    left["documents"] = database.read(_count, Document, *named)
+    left = Tally()
+    left["documents"] = database.read(_count, Document, *_called(collection, source))
     if left := +left:
         raise _left(left)
 
 
-def _rows_left(conn: Connection, collection_id: int, found: _Found) -> Tally:
-    """What is there of the document's chunks, by table."""
+def _rows_left(held: Held, found: _Found) -> Tally:
+    """What is left of what documents lead to, by table."""
+    told = Tally()
+    for stretch in found.chunks:
+        told += held.database.read(_rows_of, held.version.collection_id, stretch)
+        held.beat()
+    return told
+
+
+def _rows_of(conn: Connection, collection_id: int, stretch: Stretch) -> Tally:
+    """What is there of these chunks, by table."""
     told, jobs = Tally(), conn.execute(select(Job.id).where(Job.collection_id == collection_id)).scalars().all()
     sets = purge_collections.sets_of(conn, collection_id)
-    for stretch in found.chunks:
-        told["chunks"] += _count(conn, Chunk, Chunk.collection_id == collection_id, Chunk.chunk_no.between(*stretch))
-        told["vectors"] += _count(conn, SetVector, SetVector.set_id.in_(sets), SetVector.chunk_no.between(*stretch))
-        told["items"] += _count(conn, Item, Item.job_id.in_(jobs), Item.chunk_no.between(*stretch))
+    told["chunks"] = _count(conn, Chunk, Chunk.collection_id == collection_id, Chunk.chunk_no.between(*stretch))
+    told["vectors"] = _count(conn, SetVector, SetVector.set_id.in_(sets), SetVector.chunk_no.between(*stretch))
+    told["items"] = _count(conn, Item, Item.job_id.in_(jobs), Item.chunk_no.between(*stretch))
     return told
 
 

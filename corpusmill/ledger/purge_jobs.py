@@ -35,7 +35,7 @@ from corpusmill.ledger.models import (
     Shard,
     Usage,
 )
-from corpusmill.ledger.references import Candidates, Going
+from corpusmill.ledger.references import Beat, Candidates, Going
 
 KEPT = "purged; its usage is kept"
 _GONE = "purged; SQLite would give its number to the next job"
@@ -100,7 +100,9 @@ def ended_before(conn: Connection, at: float, *, purged: bool) -> list[int]:
 
 def refuse(conn: Connection, job_id: int) -> None:
     """Refuse to purge a job that has not ended, that has calls in flight, or that a collection waits for."""
-    job = conn.execute(select(table_of(Job)).where(Job.id == job_id)).one()
+    job = conn.execute(select(table_of(Job)).where(Job.id == job_id)).one_or_none()
+    if job is None:  # another purge of it came to its end
+        return
     if job.state not in (*ENDED, *PURGED):
         raise UsageError(
             f"{job.public_id} is {job.state}; only a job that has ended can be purged",
@@ -109,8 +111,8 @@ def refuse(conn: Connection, job_id: int) -> None:
     refuse_in_flight(conn, job_id)
     if (needed := _needed_by(conn, job)) is not None:
         raise UsageError(
-            f"{job.public_id} embeds {needed}, which is not complete yet",
-            next_step="run that sync or reembed again to its end, or purge the collection",
+            f"{job.public_id} embeds {needed}, which readers do not see yet",
+            next_step="run that sync or reembed again to its end, activate the set, or purge the collection",
         )
 
 
@@ -131,12 +133,12 @@ def _held(conn: Connection, job_id: int) -> int:
 
 
 def _needed_by(conn: Connection, job: Row[tuple[object, ...]]) -> str | None:
-    """The version or set that will be complete only with this job's answers, in words."""
+    """The version or set that is not active yet and waits for this job, or goes on as it did, in words."""
     version = (CollectionVersion.job_id == job.id, CollectionVersion.state.in_(UNDER_WAY))
     if (found := conn.execute(select(CollectionVersion.version_no).where(*version)).first()) is not None:
         return f"version {found.version_no} of collection {job.collection_id}"
-    building = (EmbeddingSet.job_id == job.id, EmbeddingSet.state == "building")
-    named = conn.execute(select(EmbeddingSet.name).where(*building)).first()
+    unseen = (EmbeddingSet.job_id == job.id, EmbeddingSet.state.in_(("building", "ready")))
+    named = conn.execute(select(EmbeddingSet.name).where(*unseen)).first()
     return None if named is None else f"the set {named.name} of collection {job.collection_id}"
 
 
@@ -149,7 +151,9 @@ def _begin(conn: Connection, job_id: int, keep_usage: bool) -> bool:
     It is kept only if every command so far asked for it: of one that did not, some of it may be gone.
     """
     shards.lock_all(conn, job_id)
-    job = conn.execute(select(table_of(Job)).where(Job.id == job_id).with_for_update()).one()
+    job = conn.execute(select(table_of(Job)).where(Job.id == job_id).with_for_update()).one_or_none()
+    if job is None:
+        return False
     refuse(conn, job_id)
     keep = keep_usage and (job.state in ENDED or job.note == KEPT)
     texts: dict[str, object] = {"prompt": None, "system": None, "options": {}}
@@ -171,24 +175,21 @@ def _begin(conn: Connection, job_id: int, keep_usage: bool) -> bool:
     return keep
 
 
-def delete_answers(database: Database, going: Going) -> int:
-    """Delete the answers that only these rows refer to; how many."""
-    candidates = Candidates(references.keys_of(database, going))
-    seen, gone = references.strike_referred(database, candidates, going), 0
-    for page in references.keys_of(database, going):
-        keys = candidates.unreferred(page)
-        for at in range(0, len(keys), pages.DELETED_LARGE):
-            some = keys[at : at + pages.DELETED_LARGE]
-            gone += database.write(references.delete_unreferred, some, seen, going)
+def delete_answers(database: Database, going: Going, *, beat: Beat = lambda: None) -> int:
+    """Delete the answers that only these rows refer to; how many. `beat` is called with every page that is read."""
+    candidates = Candidates(references.keys_of(database, going, beat))
+    seen, gone = references.strike_referred(database, candidates, going, beat), 0
+    for some in references.batches(map(candidates.unreferred, references.keys_of(database, going, beat))):
+        gone += database.write(references.delete_unreferred, some, seen, going)
     return gone
 
 
-def count_answers(database: Database, going: Going, *, referred: bool = False) -> int:
+def count_answers(database: Database, going: Going, *, referred: bool = False, beat: Beat = lambda: None) -> int:
     """How many answers only these rows refer to; or, `referred`, how many of theirs something else refers to."""
-    candidates = Candidates(references.keys_of(database, going))
-    references.strike_referred(database, candidates, going)
+    candidates = Candidates(references.keys_of(database, going, beat))
+    references.strike_referred(database, candidates, going, beat)
     found: set[bytes] = set()
-    for page in references.keys_of(database, going):
+    for page in references.keys_of(database, going, beat):
         free = candidates.unreferred(page)
         found |= database.read(sets.answered, sorted(set(page) - set(free)) if referred else free)
     return len(found)
@@ -227,7 +228,7 @@ def _remove(conn: Connection, job_id: int) -> None:
     """The job's row, once nothing is left that names it."""
     if left := rows_left(conn, job_id, bill=True):
         raise _left(job_id, left)
-    collection_id = conn.execute(select(Job.collection_id).where(Job.id == job_id)).scalar_one()
+    collection_id = conn.execute(select(Job.collection_id).where(Job.id == job_id)).scalar_one_or_none()
     own = own_collection(conn, job_id)
     if is_newest(conn, Job.id, job_id):
         nothing = {"items": 0, "documents": 0, "input_tokens": 0, "shards_open": 0, "set_aside": Decimal(0)}

@@ -1,6 +1,6 @@
 """Purging as callers see it: by job, by age, by collection, by document, and the answers that nothing refers to.
 
-Each is many short transactions, none over a few thousand rows. Killed in the middle, the same call goes on; what is
+Each is many short transactions, none over 20,000 rows. Killed in the middle, the same call goes on; what is
 half purged is shown by nobody as intact. Each ends by proving that nothing is left of what was asked to go.
 """
 
@@ -43,7 +43,8 @@ class PurgeLedger:
     def collection(self, name: str, *, keep_usage: bool = False, dry_run: bool = False) -> Mapping[str, int]:
         """Purge a collection with all its versions, sets and jobs; how many rows went.
 
-        From the first transaction on nobody finds it, and its name is free. `keep_usage`: the bills of its jobs stay.
+        From the first transaction on nobody finds it, and its name is free. While one of that name is half purged,
+        only that goes, and not what was given the name since. `keep_usage`: the bills of its jobs stay.
 
         Raises:
             UsageError: there is none of that name, or a sync or a job of it has not ended: the error says what to type.
@@ -52,6 +53,10 @@ class PurgeLedger:
         if dry_run:
             return purge_collections.count(self._db, name, keep_usage=keep_usage)
         return purge_collections.purge(self._db, name, keep_usage=keep_usage)
+
+    def has_namesake(self, name: str) -> bool:
+        """Whether a purge of that collection was cut short, and another one has its name by now: that one stays."""
+        return self._db.read(purge_collections.has_namesake, name)
 
     def document(self, name: str, source: str, *, dry_run: bool = False) -> Purged:
         """Purge the document of that source, or the record of that id, from every version of a collection.

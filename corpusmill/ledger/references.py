@@ -11,15 +11,16 @@ under which nobody adds a reference, of whatever version of this library; SQLite
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, delete, func, select, text
+from sqlalchemy import Connection, Select, and_, delete, func, select, text
 
 from corpusmill.ledger import pages
+from corpusmill.ledger.base import Col
 from corpusmill.ledger.bulk import among
 from corpusmill.ledger.collections import UNDER_WAY
 from corpusmill.ledger.database import Database
@@ -28,7 +29,11 @@ from corpusmill.ledger.models import Collection as CollectionRow
 from corpusmill.ledger.stretches import Stretch
 
 _PREFIX = 8
+# Each check reads what is being filled, so that checks are few; each holds writers up, so that none is long.
+CHECKED_AT_ONCE = 20_000
 Keys = Sequence[bytes]
+# Told that reading goes on.
+Beat = Callable[[], None]
 
 
 class Candidates:
@@ -128,13 +133,14 @@ def _sets(conn: Connection) -> dict[int, tuple[Any, ...]]:
     return {row[0]: tuple(row[1:]) for row in conn.execute(found)}
 
 
-def keys_of(database: Database, going: Going) -> Iterator[list[bytes]]:
+def keys_of(database: Database, going: Going, beat: Beat = lambda: None) -> Iterator[list[bytes]]:
     """The keys that the rows name which are about to go, a page at a time; some more than once."""
     for _, page in _references(database, going.jobs, going.sets, going):
+        beat()
         yield going.keys(page, goes=True)
 
 
-def strike_referred(database: Database, candidates: Candidates, going: Going) -> Seen:
+def strike_referred(database: Database, candidates: Candidates, going: Going, beat: Beat = lambda: None) -> Seen:
     """Strike out what anything refers to that stays; returns how far that had come when the reading began."""
     seen = database.read(Seen.now)
     if len(candidates):
@@ -142,6 +148,7 @@ def strike_referred(database: Database, candidates: Candidates, going: Going) ->
         jobs, sets = (seen.jobs.keys() - going.jobs, seen.sets.keys() - going.sets) if whole else (seen.jobs, seen.sets)
         for goes, page in _references(database, jobs, sets, going):
             candidates.strike(_staying(page, going, goes=goes))
+            beat()
     return seen
 
 
@@ -159,8 +166,23 @@ def _references(
                 yield owned_by in that_go, [(row[1], row[2]) for row in page]
 
 
+def batches(pages_of: Iterable[Keys]) -> Iterator[list[bytes]]:
+    """These keys, as many at a time as one check takes."""
+    some: list[bytes] = []
+    for page in pages_of:
+        some.extend(page)
+        while len(some) >= CHECKED_AT_ONCE:
+            yield some[:CHECKED_AT_ONCE]
+            del some[:CHECKED_AT_ONCE]
+    if some:
+        yield some
+
+
 def delete_unreferred(conn: Connection, keys: Keys, seen: Seen, going: Going, *, before: float | None = None) -> int:
-    """Delete the answers under these keys, made before `before`, unless something has come to refer to them."""
+    """Delete the answers under these keys, made before `before`, unless something has come to refer to them.
+
+    At most `CHECKED_AT_ONCE` keys: others wait meanwhile.
+    """
     if conn.dialect.name == "postgresql":
         # In the order in which a set is filled. Reading goes on; whoever adds references waits for these few rows.
         conn.execute(text("LOCK TABLE set_vectors, items IN SHARE MODE"))
@@ -178,15 +200,20 @@ def _late(conn: Connection, keys: Keys, seen: Seen, going: Going) -> set[bytes]:
         known_items, last = seen.jobs.get(job_id, (0, -1))
         if items != known_items:
             new = select(Item.chunk_no, Item.key).where(Item.job_id == job_id, Item.item_no > last)
-            rows = [tuple(row) for some in among(conn, Item.key, keys) for row in conn.execute(new.where(some))]
-            found.update(_staying(rows, going, goes=job_id in going.jobs))
+            found.update(_staying(_naming(conn, new, Item.key, keys), going, goes=job_id in going.jobs))
     for set_id, facts in _sets(conn).items():
         state, version_under_way = facts[0], facts[-1]
-        if facts != seen.sets.get(set_id) or state == "building" or version_under_way is not None:
+        # A ready one that a sync has overtaken is filled as it is: where all is answered, nothing of it changes.
+        if facts != seen.sets.get(set_id) or state in ("building", "ready") or version_under_way is not None:
             there = select(SetVector.chunk_no, SetVector.key).where(SetVector.set_id == set_id)
-            rows = [tuple(row) for some in among(conn, SetVector.key, keys) for row in conn.execute(there.where(some))]
-            found.update(_staying(rows, going, goes=set_id in going.sets))
+            found.update(_staying(_naming(conn, there, SetVector.key, keys), going, goes=set_id in going.sets))
     return found
+
+
+def _naming(conn: Connection, rows: Select[Any, Any], column: Col[Any], keys: Keys) -> list[tuple[Any, ...]]:
+    """Those of these rows that name one of these keys. No index leads to them: all are read, once."""
+    some = among(conn, column, set(keys), most=CHECKED_AT_ONCE)
+    return [tuple(row) for one_of in some for row in conn.execute(rows.where(one_of))]
 
 
 def _staying(rows: Sequence[tuple[Any, ...]], going: Going, *, goes: bool) -> list[bytes]:

@@ -1,18 +1,18 @@
 """Which set of a collection readers see, and when another one takes its place.
 
-A set is to be activated by itself while it has a `keep_s`. It is, once it has all of the last version, nothing that the
-active one has was lost, and no sync is about to make another version.
+A set is to be activated by itself while it has a `keep_s`. It is, once it has all of the last version, with all its
+vectors, nothing that the active one has was lost, and no sync is about to make another version.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, exists, or_, select, update
 
 from corpusmill.ledger import collections, sets
 from corpusmill.ledger.bulk import table_of
 from corpusmill.ledger.clock import read_clock
 from corpusmill.ledger.collection_records import CollectionView, SetView, VersionView
-from corpusmill.ledger.models import Collection, EmbeddingSet, Job
+from corpusmill.ledger.models import Collection, CollectionVersion, EmbeddingSet, Job
 
 
 def unshown(conn: Connection) -> list[SetView]:
@@ -24,8 +24,11 @@ def unshown(conn: Connection) -> list[SetView]:
 def overtaken(conn: Connection) -> list[tuple[SetView, int]]:
     """Sets that readers are to see and that a sync has overtaken, each with the version to bring it to.
 
-    Also those that a process began to bring up by a job that nobody has to wait for, and did not come to the end.
+    Also those that a process began to bring up by a job that nobody has to wait for, and did not come to the end. Those
+    of a collection from which a document is being purged wait for that.
     """
+    mine = (CollectionVersion.collection_id == Collection.id, CollectionVersion.sources == collections.PURGE)
+    purging = exists().where(*mine, CollectionVersion.state.in_(collections.UNDER_WAY))
     last = Collection.version
     fell_behind = (EmbeddingSet.state == "ready") & (EmbeddingSet.version < last)
     left = (EmbeddingSet.state == "building") & (EmbeddingSet.version < EmbeddingSet.target)
@@ -34,7 +37,7 @@ def overtaken(conn: Connection) -> list[tuple[SetView, int]]:
         select(table_of(EmbeddingSet), last.label("last"))
         .join(Collection, Collection.id == EmbeddingSet.collection_id)
         .outerjoin(Job, Job.id == EmbeddingSet.job_id)
-        .where(EmbeddingSet.keep_s.is_not(None), or_(fell_behind, left))
+        .where(EmbeddingSet.keep_s.is_not(None), or_(fell_behind, left), ~purging)
     )
     return [
         (collections.set_view(row), row.last if row.state == "ready" else row.target) for row in conn.execute(found)
@@ -48,7 +51,7 @@ def bring(conn: Connection, set_id: int, version: int) -> None:
 
 
 def leave_to_a_person(conn: Connection, set_id: int) -> None:
-    """A set that readers are not to see by itself: it could not embed what the active one has."""
+    """A set that readers are not to see by itself: it lacks vectors, or could not embed what the active one has."""
     conn.execute(
         update(EmbeddingSet).where(EmbeddingSet.id == set_id, EmbeddingSet.state == "ready").values(keep_s=None)
     )

@@ -66,10 +66,13 @@ def fill(conn: Connection, aim: Aim, rows: Sequence[NewVector], new_job: NewJob)
     Two processes may fill one set at once: each chunk is taken by one of them. Gives the number of items, and the job.
 
     Raises:
-        UsageError: the version was taken back, because its sync was not heard of for too long.
+        UsageError: the version was taken back, because its sync was not heard of for too long; or a document's purge
+            took chunks of it away.
     """
     if aim.owner is not None:
         _hold(conn, aim)
+    else:
+        collections.refuse_purging(conn, aim.collection_id, aim.version_no)
     new = insert_new(conn, SetVector, [_row(aim.set_id, row) for row in rows])
     have = answered(conn, [row.key for row in rows if row.key is not None])
     wanted = [row for row in rows if (aim.set_id, row.chunk_no) in new and row.key is not None and row.key not in have]
@@ -167,8 +170,12 @@ def begin(
 
     It is aimed at the collection's last complete version; another one than before is for another job. One whose job is
     not finished has to come to the end of that first: its chunks are taken, and no other job would embed them.
+
+    Raises:
+        UsageError: a document is being purged from the collection.
     """
     row = conn.execute(select(table_of(Collection)).where(Collection.id == collection_id).with_for_update()).one()
+    collections.refuse_purging(conn, collection_id, row.version)
     here = collections.by_id(conn, collection_id)
     same = [each for each in here.sets if each.spec == spec and each.id != here.active.id]
     if same:

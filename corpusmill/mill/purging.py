@@ -36,17 +36,21 @@ class PurgeAsk:
 class Purge:
     """What went, or would: rows by table (`vectors`: what sets know of chunks), and the jobs by their ids.
 
-    `also_called`, `stays_in`: of a document, other names that went with it, and documents of the same content that are
-    there now. `answers_kept`: those of its chunks that something else refers to. `jobs_left`: jobs outside its
-    collection that read a document of this name. `journal_segments`: pieces of journals on this host from before the
-    purge, which their processes drop within minutes. `journals_damaged`: kept for a person to look at; they may hold
-    texts.
+    `collection`: the one that was named; `namesake_stays`: what went was half purged, and a collection that was given
+    its name since is not touched. `also_called`, `stays_in`: of a document, other names that went with it, and
+    documents of the same content that are there now. `names_left`: those of `also_called` under which other content
+    stays. `answers_kept`: those of its chunks that something else refers to. `jobs_left`: jobs outside its collection
+    that read a document of this name. `journal_segments`: pieces of journals on this host from before the purge, which
+    their processes drop within minutes. `journals_damaged`: kept for a person to look at; they may hold texts.
     """
 
     what: What
     rows: Mapping[str, int]
     jobs: Sequence[str] = ()
+    collection: str | None = None
+    namesake_stays: bool = False
     also_called: Sequence[str] = ()
+    names_left: Sequence[str] = ()
     stays_in: Sequence[str] = ()
     answers_kept: int = 0
     jobs_left: Sequence[str] = ()
@@ -88,21 +92,22 @@ class Purging:
 
     def _done(self, *, dry_run: bool) -> Purge:
         ask, purging, begun = self._ask, self._ledger.purging, time.time()
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {"collection": ask.collection}
         what: What = "answers"
         rows: Mapping[str, int]
         if ask.document is not None and ask.collection is not None:
             what, found = "document", purging.document(ask.collection, ask.document, dry_run=dry_run)
-            rows, facts = found.rows, {"also_called": found.also_called, "stays_in": found.stays_in}
-            facts |= {"answers_kept": found.answers_kept, "jobs_left": found.jobs}
+            rows = found.rows
+            facts |= {"also_called": found.also_called, "stays_in": found.stays_in}
+            facts |= {"names_left": found.names_left, "answers_kept": found.answers_kept, "jobs_left": found.jobs}
         elif ask.collection is not None:
-            what = "collection"
+            what, facts["namesake_stays"] = "collection", purging.has_namesake(ask.collection)
             rows = purging.collection(ask.collection, keep_usage=ask.keep_usage, dry_run=dry_run)
         elif ask.answers:
             rows = {"answers": self._purge_answers(dry_run=dry_run)}
         else:
             chosen = self._chosen_jobs()
-            what, facts = "jobs", {"jobs": [self._ledger.job(job_id).public_id for job_id in chosen]}
+            what, facts["jobs"] = "jobs", [self._ledger.job(job_id).public_id for job_id in chosen]
             rows = purging.jobs(chosen, keep_usage=ask.keep_usage, dry_run=dry_run) if chosen else {}
         return Purge(what, {name: number for name, number in rows.items() if number}, dry_run=dry_run, **facts,
                      **({} if dry_run else self._journals_left(begun)))  # fmt: skip

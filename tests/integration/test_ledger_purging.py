@@ -9,19 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, func, select, update
+from sqlalchemy import Connection, delete, event, func, select, update
 
+from corpusmill.collections.catching_up import catch_up
+from corpusmill.collections.exporting import Chosen, choose
+from corpusmill.collections.switching import refuse_incomplete
 from corpusmill.errors import CorpusmillError, UsageError
-from corpusmill.ledger import Ledger, pages, references
+from corpusmill.ledger import Ledger, pages, purge_holding, references
 from corpusmill.ledger.base import Base
 from corpusmill.ledger.bulk import table_of
-from corpusmill.ledger.collection_records import VersionView, Writing
-from corpusmill.ledger.models import Answer, Collection, Item, Job, Result, SetVector
+from corpusmill.ledger.collection_records import SILENT_S, SetView, VersionView, Writing
+from corpusmill.ledger.models import Answer, Collection, CollectionVersion, Item, Job, Result, SetVector
 from corpusmill.ledger.records import Batch, JobView
 from corpusmill.ledger.references import Candidates, Going
 from corpusmill.mill.verifying import verify
 from tests.fixtures import jobs
-from tests.integration.test_ledger_collections import SHAPE, add, begun, completed, filled, seen, spec
+from tests.integration.test_ledger_collections import (
+    SHAPE,
+    add,
+    begun,
+    completed,
+    filled,
+    overtaken,
+    seen,
+    spec,
+    taken,
+)
 
 # On SQLite the newest rows stay, emptied, so that their numbers are not given away again; `meta` holds no rows of work.
 HOLLOW = {"jobs", "collections", "embedding_sets"}
@@ -158,6 +171,35 @@ def _age(ledger: Ledger, job: JobView, seconds: float) -> None:
     ledger._db.write(Connection.execute, ended)
 
 
+def test_what_a_job_wrote_is_not_remembered_once_it_is_half_purged_so_that_no_file_is_replaced(
+    ledger: Ledger,
+) -> None:
+    job, bystander = finished(ledger, "abcd"), finished(ledger, "x")
+    with pytest.raises(Killed), killed_at(ledger, 1):
+        ledger.purging.jobs([job.id])
+    with pytest.raises(UsageError, match="is half purged"):
+        ledger.remember_output(job.id, "/tmp/out.jsonl", "digest")
+    ledger.purging.jobs([job.id])
+    with pytest.raises(UsageError, match="was purged"):
+        ledger.remember_output(job.id, "/tmp/out.jsonl", "digest")
+    ledger.remember_output(bystander.id, "/tmp/out.jsonl", "digest")
+
+
+def test_a_job_that_another_purge_has_taken_away_meanwhile_is_done(ledger: Ledger) -> None:
+    job, newest = finished(ledger, "ab"), finished(ledger, "c")
+    ledger.purging.jobs([job.id])
+    for keep_usage in (False, True):
+        assert ledger.purging.jobs([job.id], keep_usage=keep_usage) == {"jobs": 1}
+    assert ledger.audit(newest.id).adds_up
+
+
+def test_the_job_of_a_set_that_readers_do_not_see_yet_is_kept_for_what_comes_after_it(ledger: Ledger) -> None:
+    job_id = overtaken(ledger).job_id or 0
+    with pytest.raises(UsageError, match="readers do not see yet"):
+        ledger.purging.jobs([job_id])
+    assert job_id not in ledger.purging.ended_before(time.time() + 60)
+
+
 class Killed(Exception):
     """The process is gone."""
 
@@ -197,7 +239,7 @@ def test_a_purge_killed_at_any_step_goes_on_and_its_job_is_never_taken_for_an_in
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, keep_usage: bool
 ) -> None:
     monkeypatch.setattr(pages, "DELETED_AT_ONCE", 2)
-    monkeypatch.setattr(pages, "DELETED_LARGE", 2)
+    monkeypatch.setattr(references, "CHECKED_AT_ONCE", 2)
     bystander = finished(ledger, "c")
     job = finished(ledger, "abcde")
     spent = ledger.usage_by("model")
@@ -290,6 +332,49 @@ def test_what_comes_to_refer_to_an_answer_while_it_is_purged_keeps_it(ledger: Le
     assert answers(ledger) == keys("bc") | embedded
 
 
+def test_answers_that_a_ready_set_takes_over_unchanged_while_they_are_purged_stay(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    reused = [set_.spec.content_key(text, "") for text in ("two", "three")]
+    ledger.commit(Batch(answers=[jobs.reply(key) for key in reused]), worker_id="w", lease_s=1)
+    free = [jobs.key(str(number)) for number in range(references.CHECKED_AT_ONCE - len(reused))]
+    candidates = Candidates([[*reused, *free]])
+    seen_before = references.strike_referred(ledger._db, candidates, Going())
+    assert taken(ledger, set_, 2) is None
+    assert ledger.collections.set(set_.id) == set_
+
+    with statements(ledger) as said:
+        ledger._db.write(references.delete_unreferred, [*reused, *free], seen_before, Going())
+
+    assert answers(ledger) >= set(reused)
+    assert sum("FROM set_vectors" in each for each in said) == 1, "a set is read once a check"
+
+
+def test_a_set_whose_answers_are_gone_is_not_shown_by_itself(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    assert answered_all(ledger, set_)
+    ledger._db.write(Connection.execute, delete(Answer).where(Answer.key == set_.spec.content_key("two", "")))
+    ledger.collections.settle()
+
+    assert {row[2] for row in seen(ledger)} == {"model-a"}
+    left = ledger.collections.set(set_.id)
+    assert (left.state, left.keep_s) == ("ready", None)
+    with pytest.raises(UsageError, match="is not complete"):
+        refuse_incomplete(ledger, ledger.collections.find("docs"), left)
+
+
+def answered_all(ledger: Ledger, set_: SetView) -> bool:
+    """Bring an overtaken set up; what it lacks has answers by then."""
+    reused = [set_.spec.content_key(text, "") for text in ("two", "three")]
+    ledger.commit(Batch(answers=[jobs.reply(key) for key in reused]), worker_id="w", lease_s=1)
+    return catch_up(ledger) == 1
+
+
+def test_keys_come_in_batches_of_one_check_however_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "CHECKED_AT_ONCE", 3)
+    read = [[b"a"], [], [b"b", b"c", b"d", b"e", b"f", b"g"], [b"h"]]
+    assert [b"".join(some) for some in references.batches(read)] == [b"abc", b"def", b"gh"]
+
+
 # --- collections ------------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +461,7 @@ def test_the_purge_of_a_collection_killed_at_any_step_goes_on_and_nobody_reads_w
 ) -> None:
     monkeypatch.setattr(pages, "DELETED_AT_ONCE", 2)
     monkeypatch.setattr(pages, "DELETED_LARGE", 2)
+    monkeypatch.setattr(references, "CHECKED_AT_ONCE", 2)
     synced(ledger, {"a.md": ["one", "two", "three"]})
 
     def check() -> None:
@@ -390,6 +476,23 @@ def test_the_purge_of_a_collection_killed_at_any_step_goes_on_and_nobody_reads_w
             assert rows(ledger) == {}
 
     assert kill_at_every_step(ledger, purge, check) > 8
+    assert rows(ledger) == {}
+
+
+def test_a_purge_that_goes_on_leaves_a_collection_that_was_given_the_name_since(ledger: Ledger) -> None:
+    synced(ledger, {"a.md": ["one", "two"]})
+    with pytest.raises(Killed), killed_at(ledger, 2):
+        ledger.purging.collection("docs")
+    synced(ledger, {"b.md": ["two", "three"]})
+    assert ledger.purging.has_namesake("docs")
+    asked = ledger.purging.collection("docs", dry_run=True)
+
+    told = ledger.purging.collection("docs")
+
+    assert asked["chunks"] == told["chunks"] == 2
+    assert [row[0] for row in seen(ledger)] == ["b.md", "b.md"]
+    assert not ledger.purging.has_namesake("docs")
+    ledger.purging.collection("docs")
     assert rows(ledger) == {}
 
 
@@ -452,12 +555,13 @@ def test_earlier_names_of_a_purged_document_go_with_it_and_a_living_copy_keeps_t
 def test_the_purge_of_a_document_killed_at_any_step_goes_on_and_readers_see_it_whole_or_not_at_all(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "DELETED_LARGE", 1)
+    monkeypatch.setattr(references, "CHECKED_AT_ONCE", 1)
     synced(ledger, {"a.md": ["one", "two"], "b.md": ["three"]})
     job = job_of(ledger)
 
     def check() -> None:
         assert [row[0] for row in seen(ledger)] in (["a.md", "a.md", "b.md"], ["b.md"])
+        silent(ledger)
 
     assert kill_at_every_step(ledger, lambda: _purge_document(ledger), check) > 6
 
@@ -465,6 +569,156 @@ def test_the_purge_of_a_document_killed_at_any_step_goes_on_and_readers_see_it_w
     assert ledger.audit(job.id).adds_up
     assert ledger.collections.find("docs").under_way is None
     assert rows(ledger)["chunks"] == 1
+
+
+def silent(ledger: Ledger) -> None:
+    """Let a minute pass in which nobody who writes a version is heard of."""
+    past = update(CollectionVersion).values(seen_at=CollectionVersion.seen_at - 2 * SILENT_S)
+    ledger._db.write(Connection.execute, past)
+
+
+def half_purged(ledger: Ledger, source: str, *, transactions: int) -> None:
+    """Kill the purge of a document after so many transactions: held, hidden, noted as hidden, and so on."""
+    with pytest.raises(Killed), killed_at(ledger, transactions):
+        ledger.purging.document("docs", source)
+    silent(ledger)
+
+
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
+def test_a_file_of_more_records_than_a_statement_takes_parameters_is_purged(ledger: Ledger) -> None:
+    synced(ledger, {"a.md": ["one"]})
+    version, number, place = begun(ledger), 33_000, bytes(4) + b"many"
+    file = (1, "many.jsonl", "/many.jsonl", place, "jsonl", jobs.key("many"), 1, 1, 1, number)
+    records = [
+        (at, "many.jsonl", f"id-{at}", at, None, place + at.to_bytes(9), b"", version.first_chunk, 0)
+        for at in range(version.first_document, version.first_document + number)
+    ]
+    ledger.collections.write(version, "me", Writing(files=[file], documents=records))
+    completed(ledger, version)
+
+    assert ledger.purging.document("docs", "id-17").rows["documents"] == 1
+    assert [(file.source, file.digest) for file in ledger.collections.files(version.collection_id)][1:] == [
+        ("many.jsonl", b"")
+    ]
+    assert ledger.purging.document("docs", "many.jsonl").rows["documents"] == number - 1
+
+    assert [file.source for file in ledger.collections.files(version.collection_id)] == ["a.md"]
+    assert seen(ledger) == [("a.md", 0, "model-a")]
+
+
+def test_a_reader_that_began_before_a_purge_hid_its_document_whole_is_told_to_read_again(ledger: Ledger) -> None:
+    synced(ledger, {"a.md": ["one"], "b.md": ["two"]})
+    before = chosen(ledger)
+    half_purged(ledger, "a.md", transactions=2)
+    within = chosen(ledger)
+    half_purged(ledger, "a.md", transactions=3)
+    hidden = chosen(ledger)
+    ledger.purging.document("docs", "a.md")
+
+    for reader in (before, within):
+        with pytest.raises(UsageError, match="was purged while it was read"):
+            list(reader.rows(ledger))
+    for reader in (hidden, chosen(ledger)):
+        assert [row.source for row in reader.rows(ledger)] == ["b.md"]
+
+
+def chosen(ledger: Ledger) -> Chosen:
+    found = choose(ledger, "docs")
+    assert found is not None
+    return found
+
+
+def test_no_set_is_filled_while_a_document_is_purged_nor_for_a_version_from_before(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    half_purged(ledger, "b.md", transactions=1)
+    assert catch_up(ledger) == 0
+    with pytest.raises(UsageError, match="is being purged"):
+        ledger.collections.begin_set(set_.collection_id, "c", "example", spec("model-c"), None)
+    with pytest.raises(UsageError, match="is being purged"):
+        taken(ledger, set_, 2)
+    ledger.purging.document("docs", "b.md")
+    with pytest.raises(UsageError, match="was just now"):
+        taken(ledger, set_, 2)
+
+    assert catch_up(ledger) == 1
+    ledger.collections.settle()
+    assert seen(ledger) == [("a.md", 0, "model-b")]
+
+
+def test_a_purge_that_lives_is_left_alone_and_one_cut_short_is_gone_on_with_for_its_document_only(
+    ledger: Ledger,
+) -> None:
+    synced(ledger, {"a.md": ["one"], "b.md": ["two"]})
+    with purge_holding.hold(ledger._db, ledger.collections.find("docs"), "a.md"):
+        for source in ("a.md", "b.md"):
+            with pytest.raises(UsageError, match="the purge of a document of docs is under way"):
+                ledger.purging.document("docs", source)
+    silent(ledger)
+    with pytest.raises(UsageError, match="was cut short") as refused:
+        ledger.purging.document("docs", "b.md")
+    assert refused.value.next_step == "corpusmill purge --collection docs --document a.md"
+
+    ledger.purging.document("docs", "a.md")
+    assert "document" not in ledger.collections.history(ledger.collections.find("docs").id)[0].counts
+    ledger.purging.document("docs", "b.md")
+    assert rows(ledger).get("documents") is None
+
+
+def test_a_purge_that_fails_may_be_typed_again_at_once(ledger: Ledger) -> None:
+    synced(ledger, {"a.md": ["one"]})
+    with (
+        pytest.raises(CorpusmillError, match="no room"),
+        purge_holding.hold(ledger._db, ledger.collections.find("docs"), "a.md"),
+    ):
+        raise CorpusmillError("no room")
+    assert ledger.purging.document("docs", "a.md").rows["documents"] == 1
+
+
+def test_a_purge_is_heard_of_between_hiding_its_document_and_deleting_its_texts(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge_holding, "HEARD_EVERY_S", 0.0)
+    synced(ledger, {"a.md": ["one"]})
+    with statements(ledger) as said:
+        ledger.purging.document("docs", "a.md")
+    (answers_go,), (texts_go,) = ([at for at, each in enumerate(said) if each.startswith(f"DELETE FROM {table} ")]
+                                  for table in ("answers", "chunks"))  # fmt: skip
+    for first, last in ((0, answers_go), (answers_go, texts_go)):
+        assert any(each.startswith("UPDATE collection_versions") for each in said[first + 1 : last])
+
+
+@contextmanager
+def statements(ledger: Ledger) -> Iterator[list[str]]:
+    """What is said to the database."""
+    said: list[str] = []
+
+    def hear(_conn: object, _cursor: object, statement: str, *_more: object) -> None:
+        said.append(statement)
+
+    event.listen(ledger._db._engine, "before_cursor_execute", hear)
+    try:
+        yield said
+    finally:
+        event.remove(ledger._db._engine, "before_cursor_execute", hear)
+
+
+def test_another_name_of_a_purged_document_that_has_other_content_is_told(ledger: Ledger) -> None:
+    synced(ledger, {"old.md": ["secret"]})
+    second, place = begun(ledger), bytes(4)
+    moved = Writing(
+        documents=[
+            (1, "new.md", "new.md", None, None, place + b"new.md" + bytes(9), jobs.key("old.md"), 0, 1),
+            (2, "old.md", "old.md", None, None, place + b"old.md" + bytes(9), jobs.key("else"), 1, 0),
+        ],
+        ended_documents=[0],
+    )
+    ledger.collections.write(second, "me", moved)
+    completed(ledger, second)
+
+    gone = ledger.purging.document("docs", "new.md")
+
+    assert (gone.also_called, gone.names_left) == (["old.md"], ["old.md"])
+    assert ledger.purging.document("docs", "old.md").names_left == []
 
 
 def _purge_document(ledger: Ledger) -> None:

@@ -11,8 +11,11 @@ import pytest
 
 from corpusmill.cli.main import outcome
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.collection_records import Writing
 from corpusmill.ledger.records import Batch
 from tests.fixtures import jobs
+from tests.integration.test_ledger_collections import begun, completed
+from tests.integration.test_ledger_purging import Killed, killed_at, synced
 
 
 @pytest.fixture
@@ -62,6 +65,27 @@ def test_a_purge_is_counted_first_asks_proves_itself_and_keeps_the_bill_if_told(
     cache = json.loads(typed("cache", "show", "--json")[1])
     assert (cache["answers"], cache["referred"]) == (1, 0)
     assert typed("cache", "trim", "--max-bytes", "0", "--yes")[:2] == (0, "✓ purged, nothing is left: 1 answer\n")
+
+
+def test_what_stays_under_a_purged_name_is_told_with_the_command_for_it(home: Path, typed: Callable[..., Any]) -> None:
+    with Ledger.open(f"sqlite:///{home / 'ledger.db'}") as ledger:
+        synced(ledger, {"a.md": ["one"]})
+        with pytest.raises(Killed), killed_at(ledger, 1):
+            ledger.purging.collection("docs")
+        synced(ledger, {"old.md": ["secret"]})
+        second, place = begun(ledger), bytes(4)
+        rows = [
+            (1, "new.md", "new.md", None, None, place + b"new.md" + bytes(9), jobs.key("old.md"), 0, 1),
+            (2, "old.md", "old.md", None, None, place + b"old.md" + bytes(9), jobs.key("else"), 1, 0),
+        ]
+        ledger.collections.write(second, "me", Writing(documents=rows, ended_documents=[0]))
+        completed(ledger, second)
+
+    code, told, _ = typed("purge", "--collection", "docs", "--yes")
+    assert (code, "the new docs stays; to purge that, too: corpusmill purge --collection docs\n" in told) == (0, True)
+    code, told, _ = typed("purge", "--collection", "docs", "--document", "new.md", "--yes")
+    assert (code, "called old.md stays; to purge that, too: corpusmill purge --collection docs --document old.md\n"
+            in told) == (0, True)  # fmt: skip
 
 
 def test_what_a_dead_process_left_in_its_journal_has_to_come_in_first(home: Path, typed: Callable[..., Any]) -> None:
