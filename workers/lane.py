@@ -125,6 +125,11 @@ class Lane:
         """How long a request would wait at the best of the members; infinite when all are shut."""
         return min((self._wait_s(each, model, facts) for each in self.members if each.shut is None), default=math.inf)
 
+    def tpm(self, model: str) -> int | None:
+        """The tightest limit of tokens a minute of its members, set or told, as far as it is known; None: none is."""
+        known = (self._tpm(member, model) for member in self.members)
+        return min((tpm for tpm in known if tpm), default=None)
+
     def shut(self, member: Member, reason: PauseReason) -> bool:
         """Leave a member out; True when it was the last, so that the lane's jobs have to pause."""
         if member.shut is None:
@@ -145,6 +150,10 @@ class Lane:
             gate = self._limiter.gate(scope, self._rules.limits(endpoint, model), settle=endpoint.settle)
             door = member.doors[model] = Door(gate, Concurrency())
         return door
+
+    def _tpm(self, member: Member, model: str) -> int | None:
+        rates = self.door(member, model).gate.rates
+        return self._rules.limits(member.endpoint, model).tpm if rates is None else rates.tpm
 
     def _wait_s(self, member: Member, model: str, facts: Facts) -> float:
         return self.door(member, model).wait_s(member.tokens(facts))

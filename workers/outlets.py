@@ -16,8 +16,8 @@ from workers.work import Work
 # Texts that fill no pack wait so long for others: a moment, and on while a shard is being claimed that may bring some.
 LINGER_S = 0.005
 LONGEST_LINGER_S = 0.5
-# Where a token limit is set, a pack takes a tenth of a minute's at most: a larger one would come in jerks, or never.
-# Not less than the longest text, though.
+# Where there is a token limit, a pack takes a tenth of a minute's at most, or of the job's part of it: a larger one
+# would come in jerks, or never. Not less than the longest text, though.
 PACKS_A_MINUTE = 10
 
 
@@ -41,11 +41,15 @@ class Singly:
 
 
 class InPacks:
-    """Requests of many texts each: of one shard as far as they are full, what is left over across shards and jobs."""
+    """Requests of many texts each: of one shard as far as they are full, what is left over across shards and jobs.
 
-    def __init__(self, dispatch: Dispatch, stream: Stream, work: Work, *, tpm: int | None) -> None:
+    `share`: the part of the limit that its jobs may use. A pack has to pass at any member of the lane, by the limits
+    that hold when it is packed: they may be learnt, or set anew, meanwhile.
+    """
+
+    def __init__(self, dispatch: Dispatch, stream: Stream, work: Work, *, share: float) -> None:
         self._dispatch, self._stream, self._work = dispatch, stream, work
-        self._max_tokens = pack_tokens(tpm)
+        self._share = share
         self._tails: Packer[Unit] = self._packer()
         self._lingering: asyncio.TimerHandle | None = None
         self._linger_until = 0.0
@@ -53,6 +57,7 @@ class InPacks:
     def send(self, units: Sequence[Unit]) -> None:
         """Pack them; full packs go at once, the rest after a short while."""
         own = self._packer()
+        self._tails.max_tokens = own.max_tokens
         for unit in units:
             self._deliver(own.add(unit, unit.item.tokens))
         if own.nearly_full:
@@ -62,7 +67,7 @@ class InPacks:
         self._linger()
 
     def _packer(self) -> Packer[Unit]:
-        return Packer(MAX_INPUTS, self._max_tokens)
+        return Packer(MAX_INPUTS, pack_tokens(self._stream.lane.tpm(self._stream.model), self._share))
 
     def _linger(self) -> None:
         self._note_waiting()
@@ -88,6 +93,6 @@ class InPacks:
         self._stream.waiting_to_be_packed = len(self._tails)
 
 
-def pack_tokens(tpm: int | None) -> int:
-    """The most tokens of a pack under a limit a minute; None or 0: none is set."""
-    return min(MAX_TOKENS, max(MAX_TEXT_TOKENS, tpm // PACKS_A_MINUTE)) if tpm else MAX_TOKENS
+def pack_tokens(tpm: int | None, share: float = 1.0) -> int:
+    """The most tokens of a pack under a limit a minute, of which `share` may be used; None or 0: there is none."""
+    return min(MAX_TOKENS, max(MAX_TEXT_TOKENS, int(tpm * share) // PACKS_A_MINUTE)) if tpm else MAX_TOKENS

@@ -97,9 +97,8 @@ class Routes:
         spec = run.spec
         stream = Stream(lane, spec.model, run.priority, Turns(self._own_turns, self._reserve))
         if spec.kind == "embedding":
-            # A pack has to pass at any member.
-            tpm = min((tpm for each in lane.members if (tpm := each.endpoint.limits.tpm)), default=None)
-            return Route(stream, InPacks(self._dispatch, stream, Embeddings(spec), tpm=tpm))
+            packs = InPacks(self._dispatch, stream, Embeddings(spec), share=run.max_share or 1.0)
+            return Route(stream, packs)
         work: Work = Requests(spec) if spec.kind == "request" else Completions(spec)
         return Route(stream, Singly(self._dispatch, stream, work))
 

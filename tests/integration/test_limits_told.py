@@ -29,6 +29,7 @@ async def test_limits_are_learnt_from_the_first_reply_in_every_dialect(
         (door,) = stream.lane.members[0].doors.values()
         assert door.gate.rates is not None
         assert (door.gate.rates.rpm, door.gate.rates.tpm) == (6000, 600_000)
+        assert stream.lane.tpm(stream.model) == 600_000  # what packs keep to
 
 
 async def test_a_cool_down_heard_by_one_process_holds_for_the_fleet_to_within_50_ms_of_its_end(valkey_url: str) -> None:

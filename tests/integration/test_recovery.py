@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from statistics import median
 
@@ -74,13 +75,17 @@ def test_shards_of_a_killed_worker_are_sent_again_when_their_lease_is_over(
             kills, kill_at = kills + 1, time.monotonic() + BETWEEN_S
         time.sleep(0.1)
         assert fleet.state(job) == "running"
-    sent, claimed = list(sent_again.values()), list(claimed_again.values())
+    # What two workers have died over is on trial: it waits until one can run it alone.
+    deaths = Counter(number for number, _ in lost)
+    once = [took for (number, _), took in claimed_again.items() if deaths[number] == 1]
+    more = [took for (number, _), took in claimed_again.items() if deaths[number] > 1]
+    sent = list(sent_again.values())
     twice = fleet.simulator.stats()["duplicates_paid"]
     print(f"\n{KILLS} kills, {len(lost)} shards, {twice} paid twice")
-    for what, times in (("sent", sent), ("claimed", claimed)):
-        print(
-            f"{what} again: median {median(times):.1f} s, p95 {percentile(times, 0.95):.1f}, longest {max(times):.1f}"
-        )
+    for what, times in (("sent", sent), ("lost once, claimed", once), ("lost more than once, claimed", more)):
+        if times:
+            spread = f"p95 {percentile(times, 0.95):.1f}, longest {max(times):.1f}"
+            print(f"{what} again ({len(times)}): median {median(times):.1f} s, {spread}")
     assert percentile(sent, 0.95) < LEASE_S + 3
 
 

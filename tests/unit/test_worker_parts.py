@@ -50,9 +50,14 @@ def test_equal_weights_get_equal_shares() -> None:
     assert sorted(shares(2, [0, 0, 0])) == [0, 1, 1]
 
 
-@pytest.mark.parametrize(("tpm", "tokens"), [(None, 300_000), (0, 300_000), (1_000_000, 100_000), (1_000, 8_192)])
-def test_a_pack_takes_a_tenth_of_the_limit_but_never_less_than_the_longest_text(tpm: int | None, tokens: int) -> None:
-    assert pack_tokens(tpm) == tokens
+@pytest.mark.parametrize(
+    ("tpm", "share", "tokens"),
+    [(None, 1.0, 300_000), (0, 0.3, 300_000), (1_000_000, 1.0, 100_000), (1_000_000, 0.3, 30_000), (1_000, 1.0, 8_192)],
+)
+def test_a_pack_takes_a_tenth_of_its_part_of_the_limit_but_never_less_than_the_longest_text(
+    tpm: int | None, share: float, tokens: int
+) -> None:
+    assert pack_tokens(tpm, share) == tokens
 
 
 def test_queues_of_one_priority_take_turns_and_urgent_ones_come_first() -> None:
