@@ -55,6 +55,7 @@ class HeldShard:
         self.halted: Halt | None = None
         self.counts: Counter[str] = Counter()
         self.on_halt: Callable[[], None] = lambda: None
+        self.on_all_sent: Callable[[], None] = lambda: None
         self._left: set[int] = set()
         self._flying: set[int] = set()
         self._idle, self._stop = asyncio.Event(), asyncio.Event()
@@ -80,6 +81,8 @@ class HeldShard:
     def take_off(self, item: WorkItem) -> None:
         """A call for the item begins."""
         self._flying.add(item.item_no)
+        if len(self._flying) == len(self._left):
+            self.on_all_sent()
 
     def land(self, item: WorkItem, *, settled: bool) -> None:
         """The call is over; `settled`: the item has its result, else it needs another call (or is given up)."""

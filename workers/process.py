@@ -64,6 +64,7 @@ def _run(settings: Settings, pool: str) -> int:
         stack.callback(lambda: thread.run(opened.__aexit__(None, None, None)))
         stack.enter_context(hangs.watched(thread.loop, settings.lease_s))
         stack.enter_context(_exported(runtime, thread, hub.watched(app)))
+        runtime.runner.spare.serve(app)
         signals_seen = _drain_on_signals(runtime, thread)
         signals.worker_ready.connect(_collect_seldom)
         _tell_when_ready(runtime)

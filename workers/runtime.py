@@ -30,6 +30,7 @@ from workers.metrics import Metrics
 from workers.pulse import Pulse
 from workers.routes import Routes
 from workers.shard import ShardReport, ShardRunner
+from workers.spare import Spare
 from workers.watchdog import Watchdog
 from workers.writer import Writer
 
@@ -189,6 +190,7 @@ def _assembled(settings: Settings, slots: int, ledger: Ledger, thread: LedgerThr
         keyring=keyring,
         dispatch=dispatch,
         writer=writer,
+        spare=Spare(slots),
     )
     dispatch.breaker = Breaker(ledger, thread.ask, runner.held, dispatch)
     return Runtime(settings, slots, worker_id, journals, ledger, thread, keyring, writer, dispatch, runner)

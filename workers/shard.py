@@ -25,6 +25,7 @@ from workers.ledger_thread import LedgerThread
 from workers.logs import crash
 from workers.purse import Purse
 from workers.routes import Route, Routes
+from workers.spare import Spare
 from workers.writer import Writer, awake_s
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,13 @@ class ShardRunner:
         keyring: Keyring,
         dispatch: Dispatch,
         writer: Writer,
+        spare: Spare,
     ) -> None:
         self._ledger, self._ask = ledger, thread.ask
         self._worker_id, self._lease_s = worker_id, lease_s
         self._keyring, self._dispatch, self._writer = keyring, dispatch, writer
+        self.spare = spare
+        self._lending: set[ShardRef] = set()
         self.routes: Routes
         self.held: dict[ShardRef, HeldShard] = {}
         self.draining = False
@@ -147,6 +151,9 @@ class ShardRunner:
             # After a crash nobody renews it from here on; the next one who claims it may fare better.
             self._writer.let_go(shard.ref)
             del self.held[shard.ref]
+            if shard.ref in self._lending:
+                self._lending.remove(shard.ref)
+                self.spare.take_back()
         log.info(
             "shard ended job=%s shard=%d outcome=%s succeeded=%d failed=%d",
             claimed.job.public_id, shard.ref.shard_no, outcome, shard.counts["succeeded"], shard.counts["failed"],
@@ -160,7 +167,15 @@ class ShardRunner:
         purse = Purse(reserve, give_back) if claimed.job.budget else None
         shard = self.held[ref] = HeldShard(claimed, self._job(claimed.job), purse)
         self._writer.hold(ref, fence, since_s=asked_at_s)
+        # A trial is alone; and packs are large: sixteen shards of them have as much under way as there is memory for.
+        if not claimed.trial and claimed.job.spec.kind != "embedding":
+            shard.on_all_sent = partial(self._lend, ref)
         return shard
+
+    def _lend(self, ref: ShardRef) -> None:
+        """All that is left of a shard is on its way: its slot may be another's until it ends."""
+        if ref not in self._lending and self.spare.lend():
+            self._lending.add(ref)
 
     def _job(self, run: JobRun) -> RunningJob:
         """The job, with what other shards of it have learnt here."""
