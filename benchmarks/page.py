@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.drawing import svg
 from benchmarks.machine import described, versions
-from benchmarks.report import Section, Table, fallen_short
+from benchmarks.report import Bar, Section, Table, fallen_short
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 # More than the part's own: somebody else was at work on the machine.
@@ -86,9 +87,19 @@ def _with_tables(text: str, each: Kept) -> str:
 def as_markdown(found: Sequence[Kept]) -> str:
     """The machine, the aims with what fell short, then each part."""
     bars = [bar for each in found for bar in each.section.bars]
-    aims = Table("What was aimed at", ("aim", "wanted", "measured", "reached"), [bar.row() for bar in bars])
-    said = [aims.as_markdown(), fallen_short(bars)] if bars else []
+    # None of something was wanted, and there was none: of 429s, of losses, in each of many cases.
+    none = [bar for bar in bars if bar.met and bar.aim == bar.measured == 0]
+    rows = [bar.row() for bar in bars if bar not in none]
+    aims = Table("What was aimed at", ("aim", "wanted", "measured", "reached"), rows)
+    said = [aims.as_markdown(), _told_none(none), fallen_short(bars)] if bars else []
     return "\n\n".join([_head(found), *said, *map(_section, found)]) + "\n"
+
+
+def _told_none(bars: Sequence[Bar]) -> str:
+    """One line for all of which none was wanted and none was found."""
+    cases = Counter(bar.what.split(",")[0] for bar in bars)
+    told = ", ".join(f"{what} ({count} cases)" for what, count in cases.items())
+    return f"None wanted, and none found: {told or 'nothing was asked for so'}."
 
 
 def _head(found: Sequence[Kept]) -> str:
