@@ -10,6 +10,7 @@ from pathlib import Path
 
 from corpusmill.app import App
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.stretches import Mark
 from scheduler.schedules import Schedules
 from workers.pulse import Pulse
 
@@ -25,7 +26,7 @@ class TickLog:
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """The open parts; the control tasks find them by `current`."""
+    """The open parts; the control tasks find them by `current`. `marks`: how far overtaken sets are brought up."""
 
     ledger: Ledger
     app: App
@@ -33,6 +34,7 @@ class Duty:
     lease_s: float
     schedules: Schedules
     log: TickLog = field(default_factory=TickLog)
+    marks: dict[tuple[int, int], Mark] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -14,7 +14,6 @@ from celery import current_task, shared_task
 from corpusmill import feed as feeding
 from corpusmill.app import CONTROL
 from corpusmill.errors import CorpusmillError
-from corpusmill.ledger import Ledger
 from corpusmill.spells import Spell
 from scheduler import duty
 from workers.upkeep import adopt_all
@@ -48,17 +47,18 @@ def reconcile() -> int:
 def collections() -> int:
     """Show readers what syncs and re-embeddings have completed that nobody waits for; returns how much was done."""
     here = duty.current()
-    return _quietly(lambda: here.ledger.collections.settle() + _caught_up(here.ledger))
+    return _quietly(lambda: here.ledger.collections.settle() + _caught_up(here))
 
 
-def _caught_up(ledger: Ledger) -> int:
+def _caught_up(here: duty.Duty) -> int:
     """Bring up what a sync has overtaken."""
-    if not ledger.collections.overtaken():
+    if not here.ledger.collections.overtaken():
+        here.marks.clear()
         return 0
     # Here: a scheduler that has nothing to bring up does without all that cuts and counts texts.
     from corpusmill.collections.catching_up import catch_up
 
-    return catch_up(ledger)
+    return catch_up(here.ledger, here.marks)
 
 
 @shared_task(name="control.adopt")  # type: ignore[untyped-decorator]

@@ -12,44 +12,57 @@ from decimal import Decimal
 
 from corpusmill.collections.filling import Filling, job_key
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.collection_records import Aim, SetView
-from corpusmill.ledger.records import Counts, JobView, NewJob
+from corpusmill.ledger.records import JobView, NewJob
+from corpusmill.ledger.stretches import Mark
 from corpusmill.mill.submit import SHARD_ITEMS
 
 # The scheduler has other things to do; the next tick goes on.
 _AT_ONCE_S = 2.0
+# How far each set was filled for a version by now. It need not outlive the process: another one looks from the start.
+Marks = dict[tuple[int, int], Mark]
 
 
-def catch_up(ledger: Ledger) -> int:
-    """Send what overtaken sets lack on its way, for some seconds at most; how many are."""
-    until_s = time.monotonic() + _AT_ONCE_S
-    return sum(_sent(ledger, set_, version, until_s) for set_, version in ledger.collections.overtaken())
+def catch_up(ledger: Ledger, marks: Marks, *, at_once_s: float = _AT_ONCE_S) -> int:
+    """Send what overtaken sets lack on its way, for some seconds at most; how many are.
+
+    `marks`: where earlier calls stopped; this one goes on there, and notes where it stops.
+    """
+    until_s, overtaken = time.monotonic() + at_once_s, ledger.collections.overtaken()
+    for gone in marks.keys() - {(set_.id, version) for set_, version in overtaken}:
+        del marks[gone]
+    return sum(_sent(ledger, set_, version, marks, until_s) for set_, version in overtaken)
 
 
-def _sent(ledger: Ledger, set_: SetView, version_no: int, until_s: float) -> bool:
+def _sent(ledger: Ledger, set_: SetView, version_no: int, marks: Marks, until_s: float) -> bool:
     if set_.job_id is None or set_.version is None:
         return False
     before = ledger.job(set_.job_id)
     aim = Aim(set_.collection_id, set_.id, version_no)
     encoding = ledger.collections.view(set_.collection_id).shape["encoding"]
-    filling = Filling(ledger, set_, aim, encoding, _another(before, ledger.counts(before.id), aim))
+    filling = Filling(ledger, set_, aim, encoding, _another(before, ledger.spent(before.id), aim))
     begun = before.id if set_.state == "building" else None
-    first = ledger.collections.first_after(set_.collection_id, set_.version)
-    job_id, whole = filling.fill(begun, first, until_s=until_s)
-    if whole and job_id is None:
+    mark = marks.get((set_.id, version_no)) or Mark(ledger.collections.first_after(set_.collection_id, set_.version))
+    job_id, stopped = filling.fill(begun, mark, until_s=until_s)
+    if stopped is not None:
+        marks[set_.id, version_no] = stopped
+        return False
+    marks.pop((set_.id, version_no), None)
+    if job_id is None:
         ledger.collections.bring(set_, version_no)
-    elif whole and job_id is not None:
+    else:
         ledger.commit_job(job_id)
-    return whole
+    return True
 
 
-def _another(before: JobView, spent: Counts, aim: Aim) -> NewJob:
+def _another(before: JobView, spent: Amount, aim: Aim) -> NewJob:
     """A job like the one before, for what has come since."""
     alike = {field.name: getattr(before, field.name) for field in fields(NewJob) if hasattr(before, field.name)}
     usd, tokens = before.budget_usd, before.budget_tokens
     left = {
-        "budget_usd": None if usd is None else max(Decimal(0), usd - (spent.usd or Decimal(0))),
-        "budget_tokens": None if tokens is None else max(0, tokens - spent.prompt_tokens - spent.completion_tokens),
+        "budget_usd": None if usd is None else max(Decimal(0), usd - spent.usd),
+        "budget_tokens": None if tokens is None else max(0, tokens - spent.tokens),
     }
     more = {"key": job_key(aim), "shard_size": SHARD_ITEMS["embedding"], "collection_id": aim.collection_id}
     return NewJob(**{**alike, **left, **more})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from corpusmill.collections.filling import Filling, job_key
 from corpusmill.ledger.collection_records import Aim, CollectionView, SetView
 from corpusmill.ledger.records import JobView, NewJob
+from corpusmill.ledger.stretches import Mark
 from corpusmill.mill import Job, pricing
 from corpusmill.mill.ask import Terms
 from corpusmill.mill.going_on import go_on, uncapped
@@ -55,12 +56,17 @@ class Embedding:
             ledger.resume(known.id)
         aim = Aim(self.collection.id, self.set.id, self.version_no, self.owner)
         filling = Filling(ledger, self.set, aim, self.encoding, self._new_job(aim))
-        job_id, _ = filling.fill(None if known is None else known.id, first_document, loading=listener.loading)
-        if job_id is not None:
-            return ledger.commit_job(job_id)
-        if self.owner is not None:
-            ledger.collections.filled(self.collection.id, self.version_no)
-        return None
+        job_id, _ = filling.fill(None if known is None else known.id, Mark(first_document), loading=listener.loading)
+        if job_id is None:
+            # Another process that fills the same may have taken what is lacking for a job, which is ours too then.
+            job_id = self._note_filled()
+        return None if job_id is None else ledger.commit_job(job_id)
+
+    def _note_filled(self) -> int | None:
+        collections = self.place.ledger.collections
+        if self.owner is None:
+            return collections.set_filled(self.set.id, self.version_no)
+        return collections.filled(self.collection.id, self.version_no)
 
     def _go_on(self, job: JobView, listener: Listener) -> JobView:
         """Let a job go on that an earlier command left, as these terms say."""

@@ -12,6 +12,7 @@ from corpusmill import intake
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.collection_records import Aim, LackingChunk, NewVector, SetView
 from corpusmill.ledger.records import NewJob
+from corpusmill.ledger.stretches import START, Mark
 from corpusmill.spec import JobSpec
 from corpusmill.tokens import encoding_for
 
@@ -45,31 +46,34 @@ class Filling:
     def fill(
         self,
         job_id: int | None,
-        first_document: int = 0,
+        mark: Mark = START,
         *,
         loading: Callable[[int], None] = lambda _: None,
         until_s: float = math.inf,
-    ) -> tuple[int | None, bool]:
+    ) -> tuple[int | None, Mark | None]:
         """Let the set know what it lacks; what has no answer becomes items of a job, which is not committed yet.
 
         Args:
             job_id: the job of an earlier filling that was cut short.
-            first_document: chunks of documents before it are known to the set.
+            mark: chunks before it are known to the set.
             loading: told how many items are loaded.
-            until_s: stop then, by the monotonic clock; another filling goes on.
+            until_s: stop then, by the monotonic clock; another filling goes on. Some hundred chunks are looked at
+                whatever the time is, so that many fillings come to the end.
 
         Returns:
-            The job's number, None when nothing has to be embedded; and whether the set lacks nothing more.
+            The job's number, None when nothing has to be embedded; and from where on another filling has to look,
+            None when the set lacks nothing more.
         """
         known, items = self.ledger.collections, 0
-        for chunks in known.lacking(self.set, self.aim.version_no, first_document):
+        for chunks, behind in known.lacking(self.set, self.aim.version_no, mark):
+            if chunks:
+                count, made = known.fill(self.aim, vectors(chunks, self.set.spec, self.encoding), self.new_job)
+                job_id = job_id if made is None else made.id
+                items += count
+                loading(items)
             if time.monotonic() > until_s:
-                return job_id, False
-            count, made = known.fill(self.aim, vectors(chunks, self.set.spec, self.encoding), self.new_job)
-            job_id = job_id if made is None else made.id
-            items += count
-            loading(items)
-        return job_id, True
+                return job_id, behind
+        return job_id, None
 
 
 def job_key(aim: Aim) -> bytes:

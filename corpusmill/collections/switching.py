@@ -67,7 +67,7 @@ def roll_back(ledger: Ledger, collection: CollectionView, keep_s: float) -> SetV
     """Let readers see the set again that was active before this one.
 
     Raises:
-        UsageError: none was kept.
+        UsageError: none was kept, or not for so long.
     """
     kept = [each for each in collection.sets if each.state == "kept" and each.version is not None]
     if not kept:
@@ -75,5 +75,9 @@ def roll_back(ledger: Ledger, collection: CollectionView, keep_s: float) -> SetV
             f"no earlier set of {collection.name} was kept", next_step=f"corpusmill collection sets {collection.name}"
         )
     newest = max(kept, key=lambda each: each.activated_at or 0.0)
-    ledger.collections.activate(newest, keep_s, behind=True)
+    if not ledger.collections.activate(newest, keep_s, behind=True):
+        raise UsageError(
+            f"the set {newest.name} of {collection.name} was kept for as long as it was to be, and is gone",
+            next_step=f"corpusmill reembed {collection.name} {_as_flags(newest)}   # its answers cost nothing again",
+        )
     return ledger.collections.set(newest.id)

@@ -81,7 +81,8 @@ class Syncing:
         """Let readers see the new version, if it is whole; and how the sync stands.
 
         Raises:
-            UsageError: readers see another set by now than the one that was brought to the sources.
+            UsageError: readers see another set by now than the one that was brought to the sources, or another sync
+                took this one back.
         """
         if self._version is None:
             raise ValueError("the sync was not started")
@@ -90,11 +91,7 @@ class Syncing:
         collections.complete(known, number)
         version, collection = collections.version(known, number), collections.view(known)
         if version.state == "failed":
-            raise UsageError(
-                f"another set of {collection.name} became active during this sync, which was taken back",
-                where=f"readers see {collection.name}@{collection.active.name}",
-                next_step="run the same command again, with the model of that set; what was paid for is kept",
-            )
+            raise _taken_back(collection, version)
         summary = self.job.summary() if self.job else None
         return Report(
             collection=collection.name,
@@ -135,7 +132,9 @@ class Syncing:
 
     def _written(self, collection: CollectionView, compared: Comparison) -> VersionView | None:
         collections, difference = self._place.ledger.collections, compared.difference
-        version = collections.begin(collection.id, collection.next_version, self._owner, compared.digest())
+        # For the set that was compared: another that became active meanwhile may lack chunks that this one has.
+        looked_at = (collection.next_version, self._owner, compared.digest(), collection.active.id)
+        version = collections.begin(collection.id, *looked_at)
         if version is None:
             return None
         try:
@@ -175,6 +174,19 @@ class Syncing:
         embedding = Embedding(self._place, collection, set_, version.version_no, code, self._ask.terms, self._owner)
         first = 0 if version.counts.get("whole") else version.first_document
         self.job = embedding.start(version.job_id, self._listener, first)
+
+
+def _taken_back(collection: CollectionView, version: VersionView) -> UsageError:
+    if collection.active.id == version.set_id:
+        return UsageError(
+            f"another sync of {collection.name}, over other sources, took this one back",
+            next_step="run the same command again; what was paid for is kept",
+        )
+    return UsageError(
+        f"another set of {collection.name} became active during this sync, which was taken back",
+        where=f"readers see {collection.name}@{collection.active.name}",
+        next_step="run the same command again, with the model of that set; what was paid for is kept",
+    )
 
 
 def _has_all_before(collection: CollectionView) -> bool:

@@ -23,6 +23,7 @@ from corpusmill.ledger.collection_records import (
 )
 from corpusmill.ledger.database import Database
 from corpusmill.ledger.records import JobView, NewJob
+from corpusmill.ledger.stretches import START, Mark
 from corpusmill.spec import JobSpec
 
 
@@ -82,9 +83,14 @@ class CollectionLedger:
                 return
             after = page[-1].place
 
-    def begin(self, collection_id: int, expected: int, owner: str, sources: bytes) -> VersionView | None:
-        """Begin version `expected`; None when somebody else began one since it was looked up."""
-        return self._db.write(versions.begin, collection_id, expected, owner, sources)
+    def begin(
+        self, collection_id: int, expected: int, owner: str, sources: bytes, active_set: int | None = None
+    ) -> VersionView | None:
+        """Begin version `expected`; None when somebody else began one since it was looked up.
+
+        `active_set`: the set that it is to be for; None, too, when readers see another one by now.
+        """
+        return self._db.write(versions.begin, collection_id, expected, owner, sources, active_set)
 
     def version(self, collection_id: int, version_no: int) -> VersionView:
         """That version, as it stands now."""
@@ -98,9 +104,12 @@ class CollectionLedger:
         """The sources are read whole; `counts` are what they changed."""
         self._db.write(versions.read_whole, version, owner, counts)
 
-    def filled(self, collection_id: int, version_no: int) -> None:
-        """The set knows all chunks of a version, and nothing has to be embedded."""
-        self._db.write(versions.filled, collection_id, version_no)
+    def filled(self, collection_id: int, version_no: int) -> int | None:
+        """The set knows all chunks of a version, and nothing has to be embedded.
+
+        Unless another process took chunks for a job meanwhile: then its number is given.
+        """
+        return self._db.write(versions.filled, collection_id, version_no)
 
     def complete(self, collection_id: int, version_no: int) -> bool:
         """Let readers see a version whose job is finished; whether they do now."""
@@ -120,11 +129,13 @@ class CollectionLedger:
         """The first document that came after a version."""
         return self._db.read(stretches.first_after, collection_id, version_no)
 
-    def lacking(self, set_: SetView, version_no: int, first_document: int = 0) -> Iterator[list[LackingChunk]]:
-        """The chunks of a version that the set does not know, some hundred at a time."""
-        for stretch in stretches.of_version(self._db, set_.collection_id, version_no, first_document):
-            if found := self._db.read(sets.lacking, set_.collection_id, set_.id, stretch):
-                yield found
+    def lacking(self, set_: SetView, version_no: int, mark: Mark = START) -> Iterator[tuple[list[LackingChunk], Mark]]:
+        """The chunks of a version that the set does not know, some hundred at a time; and the mark behind them.
+
+        Where it knows all there are none, and the mark alone.
+        """
+        for stretch, behind in stretches.onward(self._db, set_.collection_id, version_no, mark):
+            yield self._db.read(sets.lacking, set_.collection_id, set_.id, stretch), behind
 
     def answered(self, keys: Sequence[bytes]) -> set[bytes]:
         """Which of these content keys have an answer."""
@@ -153,6 +164,13 @@ class CollectionLedger:
         """That set, as it stands now."""
         return self._db.read(sets.view, set_id)
 
+    def set_filled(self, set_id: int, version_no: int) -> int | None:
+        """A set that is being built knows all chunks of a version, and nothing has to be embedded: it is complete.
+
+        Unless another process took chunks for a job meanwhile: then its number is given.
+        """
+        return self._db.write(sets.filled, set_id, version_no)
+
     def complete_set(self, set_id: int) -> bool:
         """The set has all that it was aimed at, if its job is finished; whether it has."""
         return self._db.write(sets.complete, set_id)
@@ -171,7 +189,10 @@ class CollectionLedger:
         return sets.still_there(self._db, set_.collection_id, version_no, chunks)
 
     def activate(self, set_: SetView, keep_s: float, *, behind: bool = False) -> bool:
-        """Let readers see this set, at one moment; False when it has another version than the active one."""
+        """Let readers see this set, at one moment; False when it has another version than the active one.
+
+        Also when it was kept long enough: it goes bit by bit.
+        """
         return self._db.write(set_switches.activate, set_.collection_id, set_.id, keep_s, behind=behind)
 
     def settle(self) -> int:
@@ -204,7 +225,7 @@ class CollectionLedger:
         self._db.write(set_switches.bring, set_.id, version_no)
 
     def drop_expired(self) -> int:
-        """Take some rows away of sets that were kept long enough; how many."""
+        """Drop a set that was kept long enough, or take some rows of a dropped one away; how much was done."""
         return self._db.write(sets.drop_expired)
 
     def purges(self, collection_id: int) -> tuple[int, int]:

@@ -77,11 +77,13 @@ def going_on(here: CollectionView) -> VersionView | None:
 def activate(conn: Connection, collection_id: int, set_id: int, keep_s: float, *, behind: bool) -> bool:
     """Let readers see this set from now on, and keep the other one; False when it is not in step with that one.
 
-    `behind`: it may have an older version, as a set that was active before.
+    `behind`: it may have an older version, as a set that was active before. One that was kept long enough is gone.
     """
     row = conn.execute(select(table_of(Collection)).where(Collection.id == collection_id).with_for_update()).one()
     here = sets.view(conn, set_id)
-    if here.version is None or not (behind or in_step(conn, here)):
+    if here.version is None or here.state == "dropped" or sets.is_expired(conn, here):
+        return False
+    if not (behind or in_step(conn, here)):
         return False
     if row.active_set == set_id:
         return True

@@ -1,7 +1,7 @@
 """Sets of vectors: filled by jobs over the chunks that they lack, activated when they lack none, kept, dropped.
 
 building ─► ready ─► active ─► kept ─► dropped
-            └───────────┴───────┘        a kept one can be active again
+            └───────────┴───────┘        a kept one can be active again until its time is over
 
 The vector of a chunk is the answer under its content key, so a set holds no vectors itself, and no chunk is paid for
 twice, in whatever set, version or job it was asked for first.
@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from corpusmill.errors import UsageError
 from corpusmill.ledger import collections, jobs, loading
@@ -176,6 +176,9 @@ def begin(
     """
     row = conn.execute(select(table_of(Collection)).where(Collection.id == collection_id).with_for_update()).one()
     collections.refuse_purging(conn, collection_id, row.version)
+    for each in collections.by_id(conn, collection_id).sets:
+        if is_expired(conn, each):
+            _drop(conn, each.id)
     here = collections.by_id(conn, collection_id)
     same = [each for each in here.sets if each.spec == spec and each.id != here.active.id]
     if same:
@@ -218,17 +221,43 @@ def view(conn: Connection, set_id: int) -> SetView:
 
 
 def complete(conn: Connection, set_id: int) -> bool:
-    """The set has all of the version that it was aimed at, if its job is finished; whether it has."""
-    here = conn.execute(select(table_of(EmbeddingSet)).where(EmbeddingSet.id == set_id).with_for_update()).one()
+    """The set has all of the version that it was aimed at, if its job is finished; whether it has.
+
+    One without a job is complete when whoever filled it says so, by `filled`: it may be on its way to that.
+    """
+    here = _locked(conn, set_id)
     if here.state != "building":
         return bool(here.state == "ready")
-    if here.job_id is not None:
-        if conn.execute(select(Job.state).where(Job.id == here.job_id)).scalar_one() != "finished":
-            return False
-        keep_failures(conn, set_id, here.job_id)
-    done = {"state": "ready", "version": here.target}
-    conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == set_id).values(**done))
+    if here.job_id is None:
+        return False
+    if conn.execute(select(Job.state).where(Job.id == here.job_id)).scalar_one() != "finished":
+        return False
+    keep_failures(conn, set_id, here.job_id)
+    _make_ready(conn, here)
     return True
+
+
+def filled(conn: Connection, set_id: int, version_no: int) -> int | None:
+    """A set that is being built knows all chunks of `version_no`, and nothing has to be embedded: it is complete.
+
+    Unless another process took chunks for a job meanwhile: then its number is given.
+    """
+    here = _locked(conn, set_id)
+    if here.state != "building" or here.target != version_no:
+        return None
+    if here.job_id is not None:
+        return int(here.job_id)
+    _make_ready(conn, here)
+    return None
+
+
+def _locked(conn: Connection, set_id: int) -> Row[Any]:
+    return conn.execute(select(table_of(EmbeddingSet)).where(EmbeddingSet.id == set_id).with_for_update()).one()
+
+
+def _make_ready(conn: Connection, row: Row[Any]) -> None:
+    done = {"state": "ready", "version": row.target}
+    conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == row.id).values(**done))
 
 
 def lost(conn: Connection, collection_id: int, set_id: int) -> list[int]:
@@ -257,18 +286,40 @@ def is_whole(conn: Connection, set_id: int) -> bool:
     return row.state != "kept" or row.keep_until is None or row.keep_until >= read_clock(conn).wall_s
 
 
+def is_expired(conn: Connection, set_: SetView) -> bool:
+    """Whether a set was kept long enough: it is nobody's any more, and soon dropped."""
+    return set_.state == "kept" and set_.keep_until is not None and set_.keep_until < read_clock(conn).wall_s
+
+
 def drop_expired(conn: Connection) -> int:
-    """Take a bounded part away of a set that was kept long enough; how many rows went."""
+    """Drop a set that was kept long enough; if there is none, take a bounded part of a dropped one's rows away.
+
+    It is dropped before the first row goes: nobody may activate a part. Returns how much was done.
+    """
     expired = (EmbeddingSet.state == "kept", EmbeddingSet.keep_until < read_clock(conn).wall_s)
-    found = conn.execute(select(EmbeddingSet.id, EmbeddingSet.name).where(*expired).limit(1).with_for_update()).first()
+    found = conn.execute(select(EmbeddingSet.id, EmbeddingSet.collection_id).where(*expired).limit(1)).first()
     if found is None:
+        return _drop_rows(conn)
+    # Whoever activates it, or begins to build it again, holds this lock too.
+    conn.execute(select(Collection.id).where(Collection.id == found.collection_id).with_for_update())
+    if not is_expired(conn, view(conn, found.id)):
         return 0
-    page = select(SetVector.chunk_no).where(SetVector.set_id == found.id).order_by(SetVector.chunk_no)
-    last = conn.execute(select(func.max(page.limit(_DROPPED_AT_ONCE).subquery().c.chunk_no))).scalar_one()
-    if last is not None:
-        gone = delete(SetVector).where(SetVector.set_id == found.id, SetVector.chunk_no <= last)
-        return conn.execute(gone).rowcount
-    # Its name is free again.
-    dropped = {"state": "dropped", "name": f"{found.name}~{found.id}", "keep_until": None}
-    conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == found.id).values(**dropped))
-    return 0
+    _drop(conn, found.id)
+    return 1
+
+
+def _drop(conn: Connection, set_id: int) -> None:
+    """A set is no more, and its name is free again; its rows go later. The caller has locked the collection."""
+    dropped = {"state": "dropped", "name": EmbeddingSet.name + f"~{set_id}", "keep_until": None}
+    conn.execute(update(EmbeddingSet).where(EmbeddingSet.id == set_id).values(**dropped))
+
+
+def _drop_rows(conn: Connection) -> int:
+    some = select(SetVector.chunk_no).where(SetVector.set_id == EmbeddingSet.id).exists()
+    left = select(EmbeddingSet.id).where(EmbeddingSet.state == "dropped", some).limit(1)
+    set_id = conn.execute(left).scalar_one_or_none()
+    if set_id is None:
+        return 0
+    page = select(SetVector.chunk_no).where(SetVector.set_id == set_id).order_by(SetVector.chunk_no)
+    last = select(func.max(page.limit(_DROPPED_AT_ONCE).subquery().c.chunk_no)).scalar_subquery()
+    return conn.execute(delete(SetVector).where(SetVector.set_id == set_id, SetVector.chunk_no <= last)).rowcount

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
@@ -14,6 +16,17 @@ PAGE = 1_000
 # Chunks read by one statement: a few MB of texts.
 MOST = 1_000
 Stretch = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a version was read: up to `document`, and of that one up to `chunk`."""
+
+    document: int = 0
+    chunk: int = 0
+
+
+START = Mark()
 
 
 def there(version: int) -> tuple[ColumnElement[bool], ...]:
@@ -52,15 +65,48 @@ def by_place(conn: Connection, collection_id: int, version: int, after: bytes) -
     return list(conn.execute(select(*columns).where(*wanted).order_by(Document.place).limit(PAGE)))
 
 
-def of_version(database: Database, collection_id: int, version: int, first_document: int = 0) -> Iterator[Stretch]:
-    """The chunks of all documents at `version`, from `first_document` on; stretches of at most `MOST`.
+def of_version(database: Database, collection_id: int, version: int) -> Iterator[Stretch]:
+    """The chunks of all documents at `version`; stretches of at most `MOST`.
 
     Documents of one content share chunks, which then come more than once.
     """
-    after = first_document - 1
+    for stretch, _ in onward(database, collection_id, version, START):
+        yield stretch
+
+
+def onward(database: Database, collection_id: int, version: int, mark: Mark) -> Iterator[tuple[Stretch, Mark]]:
+    """As `of_version` from a mark on; each stretch with the mark behind it."""
+    after = mark.document - 1
     while page := database.read(by_number, collection_id, version, after):
-        yield from stretches((row.first_chunk, row.chunks) for row in page)
+        for run in _runs(page):
+            first, end = run[0].first_chunk, run[-1].first_chunk + run[-1].chunks
+            if run[0].document_no == mark.document:
+                first = max(first, mark.chunk)
+            for stretch in _cut(first, end):
+                yield stretch, _behind(run, stretch[1])
         after = page[-1].document_no
+
+
+def _runs(documents: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
+    """Documents with chunks in order, those with neighbouring chunks together."""
+    run: list[Row[Any]] = []
+    for document in documents:
+        if not document.chunks:
+            continue
+        if run and document.first_chunk != run[-1].first_chunk + run[-1].chunks:
+            yield run
+            run = []
+        run.append(document)
+    if run:
+        yield run
+
+
+def _behind(run: Sequence[Row[Any]], chunk: int) -> Mark:
+    """The mark behind a chunk of a run."""
+    document = run[bisect_right([each.first_chunk for each in run], chunk) - 1]
+    if chunk + 1 == document.first_chunk + document.chunks:
+        return Mark(document.document_no + 1)
+    return Mark(document.document_no, chunk + 1)
 
 
 def stretches(documents: Iterable[tuple[int, int]]) -> Iterator[Stretch]:

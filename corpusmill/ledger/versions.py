@@ -65,10 +65,18 @@ def documents(conn: Connection, collection_id: int, place: bytes, after: bytes) 
     return [KnownDocument(*cast(Any, row)) for row in conn.execute(found)]
 
 
-def begin(conn: Connection, collection_id: int, expected: int, owner: str, sources: bytes) -> VersionView | None:
-    """Begin version `expected` on the active set; None when somebody else began one since it was looked up."""
+def begin(
+    conn: Connection, collection_id: int, expected: int, owner: str, sources: bytes, active_set: int | None = None
+) -> VersionView | None:
+    """Begin version `expected` on the active set; None when somebody else began one since it was looked up.
+
+    `active_set`: the set that it is to be for, None for any. When readers see another one by now, that one may lack
+    chunks that this one has: None, too.
+    """
     found = conn.execute(select(table_of(Collection)).where(Collection.id == collection_id).with_for_update()).one()
-    if found.next_version != expected or collections.by_id(conn, collection_id).under_way is not None:
+    if found.next_version != expected or active_set not in (None, found.active_set):
+        return None
+    if collections.by_id(conn, collection_id).under_way is not None:
         return None
     now = read_clock(conn)
     row = {
@@ -149,13 +157,19 @@ def read_whole(conn: Connection, version: VersionView, owner: str, told: Mapping
     conn.execute(update(CollectionVersion).where(*_is(version.collection_id, version.version_no)).values(**values))
 
 
-def filled(conn: Connection, collection_id: int, version_no: int) -> None:
-    """The set knows all chunks of the version, and nothing has to be embedded."""
+def filled(conn: Connection, collection_id: int, version_no: int) -> int | None:
+    """The set knows all chunks of the version, and nothing has to be embedded.
+
+    Unless another process took chunks for a job meanwhile: then nothing is noted, and its number is given.
+    """
     row = conn.execute(
         select(table_of(CollectionVersion)).where(*_is(collection_id, version_no)).with_for_update()
     ).one()
+    if row.job_id is not None:
+        return int(row.job_id)
     told = update(CollectionVersion).where(*_is(collection_id, version_no), CollectionVersion.state == "building")
     conn.execute(told.values(counts={**row.counts, "filled": True}, seen_at=None))
+    return None
 
 
 def complete(conn: Connection, collection_id: int, version_no: int) -> bool:

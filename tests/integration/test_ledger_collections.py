@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from corpusmill.collections.catching_up import catch_up
+from corpusmill.collections.catching_up import Marks, catch_up
 from corpusmill.collections.filling import job_key
+from corpusmill.collections.switching import roll_back
 from corpusmill.errors import UsageError
-from corpusmill.ledger import Ledger
+from corpusmill.ledger import Ledger, sets, stretches
 from corpusmill.ledger.collection_records import Aim, CollectionView, NewVector, SetView, VersionView, Writing
 from corpusmill.ledger.records import Answer, Batch, ItemResult, JobView, NewJob
 from corpusmill.spec import EMBEDDINGS_PATH, JobSpec
@@ -71,7 +72,7 @@ def filled(ledger: Ledger, set_: SetView, version_no: int) -> list[str]:
 
 def taken(ledger: Ledger, set_: SetView, version_no: int) -> JobView | None:
     """Let the set know all of a version; the job over what has no answer, not committed."""
-    chunks = [chunk for some in ledger.collections.lacking(set_, version_no) for chunk in some]
+    chunks = [chunk for some, _ in ledger.collections.lacking(set_, version_no) for chunk in some]
     rows = [NewVector(chunk.chunk_no, set_.spec.content_key(chunk.text, ""), 3) for chunk in chunks]
     new = NewJob(
         key=jobs.job_key(), spec=set_.spec, provider="example", key_fingerprint=jobs.FINGERPRINT, shard_size=2_000,
@@ -178,6 +179,8 @@ def test_of_two_that_begin_a_version_one_does_and_whoever_lost_it_writes_nothing
     assert ledger.collections.begin(collection.id, 1, "other", b"") is None
     assert ledger.collections.begin(collection.id, collection.next_version, "other", b"") is None
     ledger.collections.take_back(version)
+    another_set = collection.active.id + 1
+    assert ledger.collections.begin(collection.id, collection.next_version, "other", b"", another_set) is None
 
     with pytest.raises(UsageError, match="took version 1 over"):
         ledger.collections.write(version, "me", Writing())
@@ -243,8 +246,8 @@ def test_a_set_that_a_sync_overtook_is_brought_up_by_a_job_like_its_first_and_th
     assert (set_.state, set_.version) == ("ready", 1)
     first = ledger.job(set_.job_id or 0)
 
-    assert catch_up(ledger) == 1
-    assert catch_up(ledger) == 0, "it is on its way"
+    assert catch_up(ledger, {}) == 1
+    assert catch_up(ledger, {}) == 0, "it is on its way"
     job = ledger.job(ledger.collections.set(set_.id).job_id or 0)
     alike = ("name", "labels", "priority", "key_fingerprint", "detached", "budget_usd", "provider")
     assert [getattr(job, name) for name in alike] == [getattr(first, name) for name in alike]
@@ -258,7 +261,7 @@ def test_a_set_that_a_sync_overtook_is_brought_up_by_a_job_like_its_first_and_th
 def test_a_process_that_dies_while_it_brings_a_set_up_leaves_nothing_out(ledger: Ledger) -> None:
     set_ = overtaken(ledger)
     aim = Aim(set_.collection_id, set_.id, 2)
-    (chunks,) = ledger.collections.lacking(set_, 2)
+    ((chunks, _),) = ledger.collections.lacking(set_, 2)
     rows = [NewVector(chunk.chunk_no, set_.spec.content_key(chunk.text, ""), 3) for chunk in chunks[:1]]
     new = NewJob(
         key=job_key(aim), spec=set_.spec, provider="example", key_fingerprint=jobs.FINGERPRINT, shard_size=2_000,
@@ -266,7 +269,7 @@ def test_a_process_that_dies_while_it_brings_a_set_up_leaves_nothing_out(ledger:
     )  # fmt: skip
     ledger.collections.fill(aim, rows, new)
 
-    assert catch_up(ledger) == 1
+    assert catch_up(ledger, {}) == 1
 
     assert answered(ledger, ledger.job(ledger.collections.set(set_.id).job_id or 0)) == ["two", "three"]
     ledger.collections.settle()
@@ -281,12 +284,71 @@ def test_a_set_whose_new_texts_all_have_answers_is_brought_up_without_a_job(ledg
     add(ledger, version, "c.md", ["two", "three"])
     completed(ledger, version)
 
-    assert catch_up(ledger) == 1
+    assert catch_up(ledger, {}) == 1
     ledger.collections.settle()
 
     assert len(seen(ledger)) == 3
     assert {row[2] for row in seen(ledger)} == {"model-b"}
     assert ledger.collections.set(set_.id).job_id == set_.job_id
+
+
+def test_a_set_is_brought_up_bit_by_bit_where_one_tick_has_no_time_for_all(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stretches, "MOST", 1)
+    set_, marks = overtaken(ledger), Marks()
+    ticks = 1
+    while not catch_up(ledger, marks, at_once_s=-1.0):
+        ticks += 1
+        assert ticks < 10
+
+    assert ticks == 3, "a chunk each, and then it is known that there is no other"
+    assert not marks
+    assert answered(ledger, ledger.job(ledger.collections.set(set_.id).job_id or 0)) == ["two", "three"]
+    ledger.collections.settle()
+    assert {row[2] for row in seen(ledger)} == {"model-b"}
+
+
+def test_a_mark_within_a_document_leaves_out_nothing_behind_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stretches, "MOST", 2)
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one", "two", "three"])
+    ledger.collections.read_whole(version, "me", {"shape": SHAPE})
+    set_ = ledger.collections.set(version.set_id)
+
+    (first, mark), (rest, end) = ledger.collections.lacking(set_, 1)
+
+    assert [chunk.text for chunk in (*first, *rest)] == ["one", "two", "three"]
+    assert [chunk.text for some, _ in ledger.collections.lacking(set_, 1, mark) for chunk in some] == ["three"]
+    assert list(ledger.collections.lacking(set_, 1, end)) == []
+
+
+def test_a_set_that_is_still_being_filled_is_not_complete_whoever_asks(ledger: Ledger) -> None:
+    first = begun(ledger)
+    add(ledger, first, "a.md", ["one"])
+    completed(ledger, first)
+    set_ = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
+
+    assert not ledger.collections.settle_set(set_)
+    assert ledger.collections.set_filled(set_.id, 2) is None
+    assert not ledger.collections.settle_set(set_), "it was filled for another version than it is aimed at"
+
+    job = taken(ledger, set_, 1)
+    assert job is not None
+    assert ledger.collections.set_filled(set_.id, 1) == job.id, "another process took its chunks"
+    assert not ledger.collections.settle_set(set_)
+    assert {row[2] for row in seen(ledger)} == {"model-a"}
+
+
+def test_whoever_finds_nothing_to_embed_is_told_of_the_job_that_another_made_of_it(ledger: Ledger) -> None:
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one"])
+    ledger.collections.read_whole(version, "me", {"shape": SHAPE})
+    job = taken(ledger, ledger.collections.set(version.set_id), 1)
+    assert job is not None
+
+    assert ledger.collections.filled(version.collection_id, 1) == job.id
+    assert "filled" not in ledger.collections.version(version.collection_id, 1).counts
 
 
 def test_a_set_s_open_job_is_its_job_whatever_syncs_complete_meanwhile(ledger: Ledger) -> None:
@@ -343,7 +405,7 @@ def test_whoever_fills_a_version_that_was_taken_back_is_told_and_takes_nothing(l
     add(ledger, version, "a.md", ["one"])
     ledger.collections.read_whole(version, "me", {"shape": SHAPE})
     set_ = ledger.collections.set(version.set_id)
-    (chunks,) = ledger.collections.lacking(set_, 1)
+    ((chunks, _),) = ledger.collections.lacking(set_, 1)
     ledger.collections.take_back(version)
 
     rows = [NewVector(chunk.chunk_no, set_.spec.content_key(chunk.text, ""), 3) for chunk in chunks]
@@ -370,6 +432,36 @@ def test_a_set_kept_long_enough_is_dropped_and_its_name_is_free(ledger: Ledger) 
     assert [each.name for each in ledger.collections.find("docs").sets] == ["model-b-2"]
     again = ledger.collections.begin_set(version.collection_id, "model-a-2", "example", spec(), None)
     assert again.name == "model-a-2"
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 2])
+def test_no_part_of_a_set_that_was_kept_long_enough_is_seen_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, ticks: int
+) -> None:
+    monkeypatch.setattr(sets, "_DROPPED_AT_ONCE", 1)
+    version = begun(ledger)
+    add(ledger, version, "a.md", ["one", "two"])
+    completed(ledger, version)
+    old = ledger.collections.find("docs").active
+    new = ledger.collections.begin_set(version.collection_id, "model-b-2", "example", spec("model-b"), None)
+    filled(ledger, new, 1)
+    assert ledger.collections.complete_set(new.id)
+    assert ledger.collections.activate(ledger.collections.set(new.id), -1.0)
+    before = ledger.collections.find("docs")
+
+    for _ in range(ticks):
+        assert ledger.collections.drop_expired() == 1
+
+    assert not ledger.collections.activate(old, KEEP_S, behind=True)
+    with pytest.raises(UsageError, match="is gone"):
+        roll_back(ledger, before, KEEP_S)
+    again = ledger.collections.begin_set(version.collection_id, "model-a-2", "example", spec(), None)
+    assert (again.id != old.id, again.name, again.version, again.job_id) == (True, "model-a-2", None, None)
+    assert ledger.collections.cover(version.collection_id, again.id, 1).vectors == 0
+    while ledger.collections.drop_expired():
+        pass
+    assert ledger.collections.cover(version.collection_id, old.id, 1).vectors == 0
+    assert {row[2] for row in seen(ledger)} == {"model-b"}
 
 
 def test_a_collection_that_is_not_there_is_answered_with_those_that_are_near(ledger: Ledger) -> None:

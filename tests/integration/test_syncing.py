@@ -198,6 +198,46 @@ def test_a_set_that_lacks_vectors_is_not_activated_and_the_refusal_counts_them_a
     assert len(sources_seen(place)) == 3
 
 
+def test_a_sync_during_whose_look_readers_went_back_to_another_set_brings_that_one_all_that_it_lacks(
+    place: Place, docs: Path
+) -> None:
+    synced(place, "docs", docs)
+    work = Reembedding(place, ReembedAsk(name="docs", model="other", dimensions=3, keep_s=60.0), Silent())
+    work.start()
+    assert work.job is not None
+    answer(place, work.job.view.id)
+    assert work.finish().state == "active"
+    (docs / "c.md").write_text("Nobody counts the sacks.")
+    to_end(place, Syncing(place, replace(ask(docs), model=None, dimensions=None), Silent()))
+    (docs / "d.md").write_text("It rained all week.")
+    (docs / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    collections = place.ledger.collections
+    back = Busy(lambda: switching.roll_back(place.ledger, collections.find("docs"), 60.0), 1)
+
+    to_end(place, Syncing(place, replace(ask(docs), model=None, dimensions=None), back))
+
+    assert collections.find("docs").active.name == "m-2"
+    assert sources_seen(place) == ["a.md", "b.md", "c.md", "d.md"]
+
+
+def to_end(place: Place, syncing: Syncing) -> None:
+    syncing.start()
+    assert syncing.job is not None
+    answer(place, syncing.job.view.id)
+    assert syncing.finish().state == "complete"
+
+
+def test_a_sync_that_another_one_took_back_is_told_so(place: Place, docs: Path) -> None:
+    syncing = Syncing(place, ask(docs), Silent())
+    syncing.start()
+    under_way = place.ledger.collections.find("docs").under_way
+    assert under_way is not None
+    place.ledger.collections.take_back(under_way)
+
+    with pytest.raises(UsageError, match="another sync of docs, over other sources, took this one back"):
+        syncing.finish()
+
+
 def test_a_sync_goes_before_the_switch_and_one_that_stood_still_meanwhile_is_taken_back(
     place: Place, docs: Path
 ) -> None:
