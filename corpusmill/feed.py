@@ -59,6 +59,8 @@ def _choose(ledger: Ledger, kind: QueueKind, room: int) -> dict[Priority, Sequen
 def reconcile(ledger: Ledger, app: Celery) -> int:
     """Send again what is marked sent, is held by nobody and lies in no queue; returns how many were fed.
 
+    Also count budgets anew that workers of the version before have drawn from without an account.
+
     A worker killed between taking a wake-up and claiming its shard loses it, and so does a Redis that restarts
     without its file. Which one is lost cannot be told, so all that are overdue go out once more.
 
@@ -76,6 +78,7 @@ def reconcile(ledger: Ledger, app: Celery) -> int:
                 "wake-ups missing kind=%s missing=%d sent_again=%d", kind, missing, lost,
             )  # fmt: skip
     ledger.sweep()
+    ledger.set_budgets_right()
     return feed(ledger, app)
 
 

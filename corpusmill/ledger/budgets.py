@@ -15,7 +15,7 @@ from corpusmill.errors import UsageError
 from corpusmill.ledger import shards
 from corpusmill.ledger.amounts import NOTHING, Amount, Budget
 from corpusmill.ledger.clock import read_clock
-from corpusmill.ledger.models import Job, Shard
+from corpusmill.ledger.models import Job, Shard, Usage
 from corpusmill.ledger.records import Reservation, ShardRef
 from corpusmill.ledger.shards import LockedShard
 from corpusmill.ledger.types import Usd
@@ -135,3 +135,25 @@ def recount(conn: Connection, job_id: int) -> None:
         for name, column in (("set_aside", usd), ("set_aside_tokens", tokens))
     }
     conn.execute(update(Job).where(Job.id == job_id).values(**totals))
+
+
+def astray(conn: Connection) -> list[int]:
+    """Open jobs with a budget of tokens whose account is not what their shards have used.
+
+    A worker of the version before 0009, which may go on after `migrate`, counts tokens in its shards alone.
+    """
+    counted = func.sum(Shard.prompt_tokens + Shard.completion_tokens + Shard.unknown_tokens + Shard.reserved_tokens)
+    open_ = (Job.budget_tokens.is_not(None), Job.state.in_(("queued", "running", "paused")))
+    sums = select(Job.id).join(Shard, Shard.job_id == Job.id).where(*open_).group_by(Job.id, Job.set_aside_tokens)
+    return list(conn.execute(sums.having(counted != Job.set_aside_tokens)).scalars())
+
+
+def set_right(conn: Connection, job_id: int) -> None:
+    """Work out anew what a job has used and set aside, by its bills where a worker counted nothing."""
+    shards.lock_all(conn, job_id)
+    unknown = (Usage.job_id == job_id, Usage.outcome == "unknown")
+    estimated = select(Usage.shard_no, func.sum(Usage.prompt_tokens + Usage.completion_tokens)).where(*unknown)
+    for shard_no, tokens in conn.execute(estimated.group_by(Usage.shard_no)).all():
+        own = (Shard.job_id == job_id, Shard.shard_no == shard_no)
+        conn.execute(update(Shard).where(*own).values(unknown_tokens=int(tokens)))
+    recount(conn, job_id)

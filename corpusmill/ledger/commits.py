@@ -135,7 +135,8 @@ def _take_back(this: _Commit) -> None:
             ):
                 shard = this.locked[ref]
                 shard.unknown_usd -= usd or Decimal(0)
-                shard.unknown_tokens -= prompt + completion
+                # A worker of the version before 0009 may have counted none.
+                shard.unknown_tokens = max(0, shard.unknown_tokens - prompt - completion)
                 shard.unpriced -= usd is None
                 shard.requests -= 1
                 shard.unknown_attempts -= 1

@@ -433,6 +433,13 @@ class Ledger:
         """Remove in-flight keys that dead holders left behind; return how many."""
         return self._db.write(inflight.sweep)
 
+    def set_budgets_right(self) -> int:
+        """Count anew what jobs have used of their tokens where their account says something else; how many."""
+        jobs_astray = self._db.read(budgets.astray)
+        for job_id in jobs_astray:
+            self._db.write(budgets.set_right, job_id)
+        return len(jobs_astray)
+
     def worker_beat(
         self,
         worker_id: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
-from sqlalchemy import func, select, type_coerce
+from sqlalchemy import func, select, type_coerce, update
 
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.amounts import NOTHING, Amount
@@ -166,6 +166,41 @@ def test_a_budget_of_tokens_given_later_counts_those_used_before_and_what_became
     found = Batch(fences={claimed.ref: claimed.fence}, known={claimed.ref: [lost.attempt_id]})
     jobs.commit(ledger, found)
     assert reserve(ledger, claimed, ONE, 24) == "ok"
+
+
+def test_tokens_that_a_worker_of_the_version_before_counted_in_its_shard_alone_come_out_of_the_budget(
+    ledger: Ledger,
+) -> None:
+    job = jobs.submit(ledger, "abcdef", budget_tokens=100)
+    one, two = jobs.claim(ledger, job, 0), jobs.claim(ledger, job, 1, worker="w2")
+    assert ledger.set_budgets_right() == 0
+    lost = jobs.bill(one.ref, "lost", outcome="unknown")
+    jobs.commit(ledger, Batch(fences={one.ref: one.fence}, usage=[jobs.bill(one.ref, "1"), lost]))
+    # Such a worker knows neither the job's account of tokens nor the shard's counter of those perhaps spent.
+    ledger._db.write(lambda conn: conn.execute(update(Shard).values(unknown_tokens=0)))
+    ledger._db.write(lambda conn: conn.execute(update(Job).values(set_aside_tokens=0)))
+
+    assert ledger.set_budgets_right() == 1
+
+    assert ledger.spent(job.id).tokens == 32
+    assert reserve(ledger, two, ONE, 69) == "over"
+    assert reserve(ledger, two, ONE, 68) == "ok"
+    assert ledger.set_budgets_right() == 0
+    assert ledger.audit(job.id).adds_up
+
+
+def test_what_became_known_of_a_call_that_was_not_counted_leaves_no_counter_below_nothing(ledger: Ledger) -> None:
+    job = jobs.submit(ledger, "abc", budget_tokens=100)
+    claimed = jobs.claim(ledger, job, 0)
+    lost = jobs.bill(claimed.ref, "lost", outcome="unknown")
+    jobs.commit(ledger, Batch(fences={claimed.ref: claimed.fence}, usage=[lost]))
+    ledger._db.write(lambda conn: conn.execute(update(Shard).values(unknown_tokens=0)))
+    ledger._db.write(lambda conn: conn.execute(update(Job).values(set_aside_tokens=0)))
+
+    jobs.commit(ledger, Batch(fences={claimed.ref: claimed.fence}, known={claimed.ref: [lost.attempt_id]}))
+
+    assert ledger.spent(job.id) == NOTHING
+    assert reserve(ledger, claimed, ONE, 101) == "over"
 
 
 def test_of_two_budgets_the_tighter_holds(ledger: Ledger) -> None:
