@@ -82,6 +82,7 @@ class Writer:
         self._backlog = 0
         self._full_at = float("-inf")
         self._held: dict[ShardRef, int] = {}
+        self._claimed_at: dict[ShardRef, float] = {}  # of those held that were not renewed yet, at least
         self._committed_at = self._renewed_at = awake_s()
         self._end_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -124,7 +125,7 @@ class Writer:
         since_s = awake_s() if since_s is None else since_s
         with self._changed:
             self._renewed_at = min(self._renewed_at, since_s) if self._held else since_s
-            self._held[ref] = fence
+            self._held[ref], self._claimed_at[ref] = fence, since_s
 
     def let_go(self, ref: ShardRef) -> None:
         """Renew a shard's lease no more. What a commit closes, releases or finds lost is let go by itself."""
@@ -221,7 +222,7 @@ class Writer:
             return self._set_aside(group, error)
         # Before the leases count as fresh: some may be lost.
         self._drop(batch, report)
-        self._note_success(tried_at if renew else None)
+        self._note_success(tried_at if renew else None, batch)
         self._tell(group, report)
         return True
 
@@ -235,12 +236,17 @@ class Writer:
         if isinstance(error, DiskFull):
             self.found_full()
 
-    def _note_success(self, renewed_at: float | None) -> None:
+    def _note_success(self, renewed_at: float | None, batch: Batch) -> None:
         if self.trouble is not None and not self._refused:
             log.warning("writing again")
             self.trouble = None
-        if renewed_at is not None:
-            self._renewed_at = renewed_at
+        if renewed_at is None:
+            return
+        with self._changed:
+            # A lease that came meanwhile was not renewed with the others: it is as old as it was.
+            later = {ref for ref, fence in self._held.items() if batch.fences.get(ref) != fence}
+            self._claimed_at = {ref: at_s for ref, at_s in self._claimed_at.items() if ref in later}
+            self._renewed_at = min([renewed_at, *self._claimed_at.values()])
 
     def _drop(self, batch: Batch, report: CommitReport) -> None:
         """Hold no more what is lost, closed or given back."""
