@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from corpusmill.cron import Cron
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.amounts import Amount
+from corpusmill.ledger.amounts import Amount, Budget
 from corpusmill.ledger.records import JobView
 from corpusmill.ledger.schedule_records import Schedule, ScheduleRun
 
@@ -31,13 +31,29 @@ def keep(ledger: Ledger, schedule: Schedule, run: ScheduleRun, job: JobView, now
     if schedule.max_share is not None and job.max_share != schedule.max_share:
         ledger.set_max_share(job.id, schedule.max_share)
     today = _cron(schedule).date(now_s)
-    if run.budget_day == today or (schedule.daily_usd is None and schedule.daily_tokens is None):
+    if schedule.daily_usd is None and schedule.daily_tokens is None:
+        return
+    if run.budget_day == today:
+        if _met_another_cap(ledger, job):
+            ledger.resume(job.id)
         return
     raised = _set_caps(ledger, schedule, job, now_s)
+    # As it is now: it may have met the former day's cap while this day's was set.
+    job = ledger.job(job.id)
     if raised and job.state == "paused" and job.reason == "budget":
         ledger.resume(job.id)
         log.info("schedule goes on id=%d job=%s day=%s", schedule.id, job.public_id, today)
+    # Last: should this process die before, all of it is done again.
     ledger.schedules.set_budget_day(run, today)
+
+
+def _met_another_cap(ledger: Ledger, job: JobView) -> bool:
+    """Whether a job was paused for a cap that it has no more, by a worker that said so after this day's was set."""
+    if job.state != "paused" or job.reason != "budget":
+        return False
+    budget, spent = Budget(job.budget_usd, job.budget_tokens), ledger.spent(job.id)
+    leaves_some = budget.covers(spent) and spent.usd != budget.usd and spent.tokens != budget.tokens
+    return leaves_some and any(words not in (job.note or "") for words in budget.words())
 
 
 def _set_caps(ledger: Ledger, schedule: Schedule, job: JobView, now_s: float) -> bool:

@@ -101,14 +101,23 @@ class Schedules:
 
     def _submitted(self, run: ScheduleRun, outcome: Outcome) -> None:
         known = self._ledger.schedules
-        if outcome.code:
+        if outcome.code > 0:
             known.ended(run, "failed", exit_code=outcome.code, note=outcome.note)
         elif outcome.job is not None:
             known.started(run, self._ledger.job(outcome.job).id, outcome.note)
-        elif (job_id := known.begun(run)) is not None:
+        elif (job_id := self._left_by(run, outcome)) is not None:
             known.started(run, job_id)
+        elif outcome.code:
+            known.ended(run, "failed", exit_code=outcome.code, note=outcome.note)
         else:
             known.ended(run, "finished", exit_code=0, note=outcome.note)
+
+    def _left_by(self, run: ScheduleRun, outcome: Outcome) -> int | None:
+        """The job of a command that named none. One that a signal ended may have sent it on its way before, or not."""
+        job_id = self._ledger.schedules.begun(run)
+        if job_id is None or (outcome.code and self._ledger.job(job_id).committed_at is None):
+            return None
+        return job_id
 
     # --- from a job to its end ----------------------------------------------------------------------------------
 

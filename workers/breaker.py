@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from corpusmill.errors import CorpusmillError
 from corpusmill.ledger import Ledger
-from corpusmill.ledger.amounts import Amount, Budget
+from corpusmill.ledger.amounts import Amount, Budget, plain
 from corpusmill.ledger.records import Counts, JobRun, JobView, PauseReason, ShardRef
 from corpusmill.llm.errors import CallError
 from workers.dispatch import Dispatch
@@ -136,13 +135,7 @@ class Breaker:
 
 def _over(budget: Budget, call: Amount) -> str:
     """What was to be used, and what the call that did not fit might have taken of it."""
-    sides = []
-    if budget.usd is not None:
-        sides.append(f"the budget of {_plain(budget.usd)} USD has no room for a call of up to {_plain(call.usd)}")
-    if budget.tokens is not None:
-        sides.append(f"the budget of {budget.tokens:,} tokens has no room for a call of up to {call.tokens:,}")
-    return ", or ".join(sides)
-
-
-def _plain(usd: Decimal) -> str:
-    return f"{usd.normalize():f}"
+    asked = [] if budget.usd is None else [plain(call.usd)]
+    asked += [] if budget.tokens is None else [f"{call.tokens:,}"]
+    sides = zip(budget.words(), asked, strict=True)
+    return ", or ".join(f"{words} has no room for a call of up to {most}" for words, most in sides)

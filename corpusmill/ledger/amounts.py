@@ -13,6 +13,11 @@ def rounded(usd: Decimal) -> Decimal:
     return usd.quantize(PICO, rounding=ROUND_HALF_EVEN)
 
 
+def plain(usd: Decimal) -> str:
+    """Dollars without an exponent and without zeros at the end."""
+    return f"{usd.normalize():f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Amount:
     """USD and tokens (prompt and completion); of the difference of two, either may be negative."""
@@ -61,6 +66,11 @@ class Budget:
 
     def __bool__(self) -> bool:
         return self.usd is not None or self.tokens is not None
+
+    def words(self) -> list[str]:
+        """Each side, as the note of a job says it that was paused for it."""
+        usd = [] if self.usd is None else [f"the budget of {plain(self.usd)} USD"]
+        return usd + ([] if self.tokens is None else [f"the budget of {self.tokens:,} tokens"])
 
     def covers(self, amount: Amount) -> bool:
         """Whether so much may be used."""

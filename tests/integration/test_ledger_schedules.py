@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +16,12 @@ from corpusmill.cron import Cron
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger
 from corpusmill.ledger.schedule_records import NewSchedule, Schedule
-from tests.fixtures.jobs import PRICE, claim, commit, paid, submit
+from corpusmill.settings import Settings
+from scheduler.allowances import keep
+from scheduler.commands import Outcome
+from scheduler.schedules import Schedules
+from scheduler.surroundings import Surroundings
+from tests.fixtures.jobs import PRICE, claim, commit, new_job, paid, submit
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WEEKLY = NewSchedule("weekly", ["embed", "docs", "--model", "m"], "/work", "0 3 * * 0", "Europe/Berlin")
@@ -158,6 +164,45 @@ def test_a_run_that_finds_the_job_of_an_earlier_one_has_what_it_spent_itself(led
     assert [ledger.schedules.cost(each) for each in runs] == [(3, 3 * PRICE)] * 2
     used = ledger.schedules.used(schedule.id, runs[1].started_at or 0)
     assert (used.usd, used.tokens) == (6 * PRICE, 6 * 16)
+
+
+def test_a_job_that_meets_the_cap_of_yesterday_while_today_s_is_set_goes_on(ledger: Ledger) -> None:
+    schedule = added(ledger, daily_tokens=100)
+    ledger.schedules.run_now(schedule.id, now_s=at("2026-11-23 23:59"))
+    (run,) = ledger.schedules.take("scheduler")
+    before = submit(ledger, "abcdef", budget_tokens=50)
+    ledger.schedules.started(run, before.id)
+    ledger.pause(before.id, "budget", "the budget of 50 tokens has no room for a call of up to 60")
+
+    keep(ledger, schedule, run, before, at("2026-11-24 00:00"))
+
+    job = ledger.job(before.id)
+    assert (job.state, job.budget_tokens) == ("queued", 100)
+    # The same pause, but said after the cap was set.
+    ledger.pause(job.id, "budget", "the budget of 50 tokens has no room for a call of up to 60")
+    (run,) = ledger.schedules.running()
+    keep(ledger, schedule, run, ledger.job(job.id), at("2026-11-24 00:01"))
+    assert ledger.job(job.id).state == "queued"
+    ledger.pause(job.id, "budget", "the budget of 100 tokens has no room for a call of up to 160")
+    keep(ledger, schedule, run, ledger.job(job.id), at("2026-11-24 00:02"))
+    assert ledger.job(job.id).state == "paused", "that cap is the one of today"
+
+
+def test_a_run_whose_command_dies_after_it_sent_its_job_on_its_way_keeps_it(ledger: Ledger, tmp_path: Path) -> None:
+    serving = Schedules(ledger, "scheduler", Surroundings(Settings(home=tmp_path)))
+    schedule = added(ledger)
+    killed = Outcome(-9, None, "the command ended with -9")
+    for number, (sent, state) in enumerate(((True, "running"), (False, "failed"))):
+        ledger.schedules.run_now(schedule.id, now_s=at("2026-11-23 13:00") + number)
+        (run,) = ledger.schedules.take("scheduler")
+        labels = {"schedule": "weekly"}
+        job = submit(ledger, "abc", labels=labels) if sent else ledger.submit(new_job(labels=labels))[0]
+
+        serving._submitted(run, killed)
+
+        (run,) = ledger.schedules.last(schedule.id, 1)
+        assert (run.state, run.job_id) == (state, job.id if sent else None)
+        ledger.schedules.ended(run, "finished")
 
 
 def test_a_schedule_that_nobody_answered_for_does_not_fire_and_gives_way_to_the_next_of_its_name(
