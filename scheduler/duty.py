@@ -10,7 +10,9 @@ from pathlib import Path
 
 from corpusmill.app import App
 from corpusmill.ledger import Ledger
+from corpusmill.ledger.records import JobView
 from corpusmill.ledger.stretches import Mark
+from corpusmill.settings import Settings
 from scheduler.schedules import Schedules
 from workers.pulse import Pulse
 
@@ -33,6 +35,7 @@ class Duty:
     journals: Path
     lease_s: float
     schedules: Schedules
+    settings: Settings
     log: TickLog = field(default_factory=TickLog)
     marks: dict[tuple[int, int], Mark] = field(default_factory=dict)
 
@@ -40,6 +43,14 @@ class Duty:
     def name(self) -> str:
         """Who this is, where the ledger asks for a worker."""
         return name()
+
+    def present_key(self, job: JobView) -> str | None:
+        """The fingerprint of the key that a job of this provider is bound to now; None: it is not known here."""
+        provider = self.settings.providers.get(job.provider)
+        if provider is None or not (provider.members or provider.key()):
+            return None
+        endpoint, fingerprint = self.settings.lane(job.provider, self.ledger.salt())
+        return fingerprint if endpoint == job.endpoint else None
 
 
 def name() -> str:

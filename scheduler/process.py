@@ -46,7 +46,7 @@ def _run(settings: Settings) -> int:
         around = Surroundings(settings)
         schedules = Schedules(ledger, duty.name(), around)
         stack.callback(schedules.close)
-        duty.take_up(duty.Duty(ledger, app, settings.home / "journal", settings.lease_s, schedules))
+        duty.take_up(duty.Duty(ledger, app, settings.home / "journal", settings.lease_s, schedules, settings))
         stack.enter_context(_exported(settings))
         beat = _beat(app)
         stack.callback(beat.join, 5)

@@ -58,7 +58,7 @@ def _caught_up(here: duty.Duty) -> int:
     # Here: a scheduler that has nothing to bring up does without all that cuts and counts texts.
     from corpusmill.collections.catching_up import catch_up
 
-    return catch_up(here.ledger, here.marks)
+    return catch_up(here.ledger, here.marks, here.present_key)
 
 
 @shared_task(name="control.adopt")  # type: ignore[untyped-decorator]

@@ -6,15 +6,17 @@ it changed is embedded too, before the switch. Of a command that nobody waits fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from corpusmill.collections import names
 from corpusmill.collections.embedding import Embedding
 from corpusmill.errors import UsageError
+from corpusmill.ledger.amounts import NOTHING
 from corpusmill.ledger.collection_records import CollectionView, Cover, SetView
 from corpusmill.mill import Job
-from corpusmill.mill.ask import Ask, Terms
+from corpusmill.mill.ask import NO_CAP, Ask, Terms
 from corpusmill.mill.listening import Listener
 from corpusmill.mill.place import Place
 from corpusmill.mill.specs import embedding_spec
@@ -73,6 +75,7 @@ class Reembedding:
         asked = Ask(kind="embedding", model=ask.model, dimensions=ask.dimensions)
         self._spec = embedding_spec(asked, place.settings, self._provider)
         self._set: SetView | None = None
+        self._before: set[int] = set()
         self.job: Job | None = None
 
     def start(self) -> None:
@@ -94,13 +97,25 @@ class Reembedding:
         self._embed(found, self._set)
 
     def _embed(self, found: CollectionView, set_: SetView) -> None:
-        collections, terms = self._place.ledger.collections, self._ask.terms
+        collections, terms = self._place.ledger.collections, self._left()
         embedding = Embedding(self._place, found, set_, set_.target or found.version, found.shape["encoding"], terms)
         if terms.retry_failed:
             # A job that was sent tries them itself; else they are taken anew.
             sent = set_.job_id is not None and self._place.ledger.job(set_.job_id).committed_at is not None
             (collections.clear_failures if sent else collections.forget_failures)(set_.id)
         self.job = embedding.start(set_.job_id, self._listener)
+
+    def _left(self) -> Terms:
+        """The terms for the next job: what those before it have used is off the budget, which is of the command."""
+        if self.job is not None:
+            self._before.add(self.job.view.id)
+        terms, spent = self._ask.terms, NOTHING
+        for job_id in self._before:
+            spent += self._place.ledger.spent(job_id)
+        usd, tokens = terms.budget_usd, terms.budget_tokens
+        if usd is not None and usd != NO_CAP:
+            usd = max(Decimal(0), usd - spent.usd)
+        return replace(terms, budget_usd=usd, budget_tokens=None if tokens is None else max(0, tokens - spent.tokens))
 
     @property
     def behind(self) -> bool:

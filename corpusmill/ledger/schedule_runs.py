@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.bulk import table_of
@@ -23,6 +23,7 @@ from corpusmill.ledger.schedules import run_view
 # An owner that has not been heard of for so long is gone; its command may be started again, which its job key makes
 # harmless.
 SILENT_S = 30.0
+_GOES_ON = "goes on with what a sync has changed meanwhile"
 _AGAIN = "started again, since the scheduler that had started it ended"
 
 
@@ -76,6 +77,19 @@ def started(conn: Connection, run: ScheduleRun, job_id: int, note: str | None) -
     """The run's command has submitted this job."""
     told = {"state": "running", "job_id": job_id, "note": _with(run, note)}
     _set(conn, run.schedule_id, run.due_at, **told, owner=None)
+
+
+def goes_on(conn: Connection, before: int, job_id: int) -> None:
+    """A job goes on where that of a run ended: as a run of its own, so that it keeps to its schedule's budget."""
+    run = conn.execute(
+        select(Run.schedule_id).where(Run.job_id == before).order_by(Run.due_at.desc()).limit(1).with_for_update()
+    ).first()
+    taken = select(Run.due_at).where(Run.job_id == job_id).limit(1)
+    if run is None or conn.execute(taken).first() is not None:
+        return
+    now_s = read_clock(conn).wall_s
+    row = {"schedule_id": run.schedule_id, "due_at": now_s, "state": "running", "note": _GOES_ON}
+    conn.execute(insert(Run).values(**row, job_id=job_id, started_at=now_s))
 
 
 def begun(conn: Connection, run: ScheduleRun) -> int | None:

@@ -87,6 +87,10 @@ class Schedules:
         """The run's command has submitted this job; the note is added to those that the run has."""
         self._db.write(schedule_runs.started, run, job_id, note)
 
+    def goes_on(self, before: int, job_id: int) -> None:
+        """A job goes on where that of a run ended, which has a run of its own for it then; nothing when it had none."""
+        self._db.write(schedule_runs.goes_on, before, job_id)
+
     def begun(self, run: ScheduleRun) -> int | None:
         """The job that a command of the run has left, should it have been cut off before it could say so."""
         return self._db.read(schedule_runs.begun, run)

@@ -22,22 +22,21 @@ def unshown(conn: Connection) -> list[SetView]:
 
 
 def overtaken(conn: Connection) -> list[tuple[SetView, int]]:
-    """Sets that readers are to see and that a sync has overtaken, each with the version to bring it to.
+    """Sets to be shown that a sync has overtaken and nobody waits for, each with the version to bring it to.
 
-    Also those that a process began to bring up by a job that nobody has to wait for, and did not come to the end. Those
-    of a collection from which a document is being purged wait for that.
+    Also those that a process began to bring up, and did not come to the end. Those of a collection wait from which a
+    document is being purged.
     """
     mine = (CollectionVersion.collection_id == Collection.id, CollectionVersion.sources == collections.PURGE)
     purging = exists().where(*mine, CollectionVersion.state.in_(collections.UNDER_WAY))
     last = Collection.version
     fell_behind = (EmbeddingSet.state == "ready") & (EmbeddingSet.version < last)
-    left = (EmbeddingSet.state == "building") & (EmbeddingSet.version < EmbeddingSet.target)
-    left &= (Job.state == "loading") & Job.detached
+    left = (EmbeddingSet.state == "building") & (EmbeddingSet.version < EmbeddingSet.target) & (Job.state == "loading")
     found = (
         select(table_of(EmbeddingSet), last.label("last"))
         .join(Collection, Collection.id == EmbeddingSet.collection_id)
-        .outerjoin(Job, Job.id == EmbeddingSet.job_id)
-        .where(EmbeddingSet.keep_s.is_not(None), or_(fell_behind, left), ~purging)
+        .join(Job, Job.id == EmbeddingSet.job_id)
+        .where(EmbeddingSet.keep_s.is_not(None), Job.detached, or_(fell_behind, left), ~purging)
     )
     return [
         (collections.set_view(row), row.last if row.state == "ready" else row.target) for row in conn.execute(found)

@@ -15,7 +15,8 @@ from corpusmill.collections.switching import roll_back
 from corpusmill.errors import UsageError
 from corpusmill.ledger import Ledger, sets, stretches
 from corpusmill.ledger.collection_records import Aim, CollectionView, NewVector, SetView, VersionView, Writing
-from corpusmill.ledger.records import Answer, Batch, ItemResult, JobView, NewJob
+from corpusmill.ledger.records import Answer, Batch, ItemResult, JobView, NewJob, ShardRef
+from corpusmill.ledger.schedule_records import NewSchedule
 from corpusmill.spec import EMBEDDINGS_PATH, JobSpec
 from tests.fixtures import jobs
 
@@ -256,6 +257,34 @@ def test_a_set_that_a_sync_overtook_is_brought_up_by_a_job_like_its_first_and_th
     ledger.collections.settle()
 
     assert seen(ledger) == [("a.md", 0, "model-b"), ("b.md", 0, "model-b"), ("b.md", 1, "model-b")]
+
+
+def test_a_set_is_brought_up_within_its_budget_by_the_key_of_today_and_as_its_schedule_s(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    first = ledger.job(set_.job_id or 0)
+    shard = ShardRef(first.id, 0)
+    lost = jobs.bill(shard, "lost", usd=Decimal("0.25"), outcome="unknown")
+    jobs.commit(ledger, Batch({}, usage=[lost]))
+    new = NewSchedule("weekly", ["reembed", "docs"], "/work", "0 3 * * 0", "UTC", daily_usd=Decimal(1))
+    schedule = ledger.schedules.add(new, asking=False, now_s=0.0)
+    ledger.schedules.run_now(schedule.id, now_s=10.0)
+    (run,) = ledger.schedules.take("scheduler")
+    ledger.schedules.started(run, first.id)
+    ledger.schedules.ended(run, "finished")
+
+    assert catch_up(ledger, {}, lambda job: f"new key of {job.provider}") == 1
+
+    job = ledger.job(ledger.collections.set(set_.id).job_id or 0)
+    assert (job.budget_usd, job.key_fingerprint) == (Decimal("0.75"), "new key of example")
+    assert [(each.schedule_id, each.job_id) for each in ledger.schedules.running()] == [(schedule.id, job.id)]
+
+
+def test_a_set_whose_command_is_waited_for_is_left_to_it(ledger: Ledger) -> None:
+    set_ = overtaken(ledger)
+    ledger.set_detached(set_.job_id or 0, False)
+
+    assert catch_up(ledger, {}) == 0
+    assert ledger.collections.set(set_.id).state == "ready"
 
 
 def test_a_process_that_dies_while_it_brings_a_set_up_leaves_nothing_out(ledger: Ledger) -> None:

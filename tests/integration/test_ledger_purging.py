@@ -366,7 +366,7 @@ def answered_all(ledger: Ledger, set_: SetView) -> bool:
     """Bring an overtaken set up; what it lacks has answers by then."""
     reused = [set_.spec.content_key(text, "") for text in ("two", "three")]
     ledger.commit(Batch(answers=[jobs.reply(key) for key in reused]), worker_id="w", lease_s=1)
-    return catch_up(ledger) == 1
+    return catch_up(ledger, {}) == 1
 
 
 def test_keys_come_in_batches_of_one_check_however_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,7 +631,7 @@ def chosen(ledger: Ledger) -> Chosen:
 def test_no_set_is_filled_while_a_document_is_purged_nor_for_a_version_from_before(ledger: Ledger) -> None:
     set_ = overtaken(ledger)
     half_purged(ledger, "b.md", transactions=1)
-    assert catch_up(ledger) == 0
+    assert catch_up(ledger, {}) == 0
     with pytest.raises(UsageError, match="is being purged"):
         ledger.collections.begin_set(set_.collection_id, "c", "example", spec("model-c"), None)
     with pytest.raises(UsageError, match="is being purged"):
@@ -640,7 +640,7 @@ def test_no_set_is_filled_while_a_document_is_purged_nor_for_a_version_from_befo
     with pytest.raises(UsageError, match="was just now"):
         taken(ledger, set_, 2)
 
-    assert catch_up(ledger) == 1
+    assert catch_up(ledger, {}) == 1
     ledger.collections.settle()
     assert seen(ledger) == [("a.md", 0, "model-b")]
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -17,6 +18,7 @@ from corpusmill.ledger import Ledger, migrate, migrations_dir, schema
 from corpusmill.ledger.amounts import Amount
 from corpusmill.ledger.database import Database, parse
 from corpusmill.ledger.models import Meta
+from corpusmill.ledger.records import Batch
 from corpusmill.ledger.whole_schema import METADATA
 from tests.fixtures import jobs
 
@@ -79,6 +81,36 @@ def test_the_newest_migration_is_the_one_that_the_library_needs() -> None:
 def test_migrating_says_from_where_to_where_and_again_changes_nothing(empty_url: str) -> None:
     assert migrate(empty_url) == (None, schema.HEAD)
     assert migrate(empty_url) == (schema.HEAD, schema.HEAD)
+
+
+def test_what_was_used_before_tokens_were_set_aside_is_in_the_accounts_after(empty_url: str) -> None:
+    migrate(empty_url)
+    with Ledger.open(empty_url) as ledger:
+        job = jobs.submit(ledger, "abcdef", budget_tokens=100)
+        jobs.submit(ledger, "xyz")
+        for number in range(2):
+            shard = jobs.claim(ledger, job, number)
+            bills = [jobs.bill(shard.ref, f"{number}"), jobs.bill(shard.ref, f"lost {number}", outcome="unknown")]
+            jobs.commit(ledger, Batch({shard.ref: shard.fence}, usage=bills))
+        spent = ledger.spent(job.id)
+    database = Database(parse(empty_url))
+    database.write(_back_to, "0008")
+    database.close()
+
+    migrate(empty_url)
+
+    with Ledger.open(empty_url) as ledger:
+        assert ledger.spent(job.id) == spent
+        assert spent.tokens == 4 * 16
+        assert ledger.set_budgets_right() == 0
+        assert ledger.audit(job.id).adds_up
+
+
+def _back_to(conn: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()))
+    config.attributes["connection"] = conn
+    command.downgrade(config, revision)
 
 
 def test_processes_that_migrate_at_once_do_it_once(empty_url: str) -> None:

@@ -362,7 +362,7 @@ def test_a_set_that_is_dropped_while_it_is_loaded_is_not_loaded(
     completed(ledger, version)
     set_ = ledger.collections.begin_set(version.collection_id, "model-b-2", "example", spec("model-b"), -1.0)
     filled(ledger, set_, 1)
-    ledger.collections.settle()
+    ledger.collections.settle_set(set_)
     with Place(Settings(home=tmp_path)) as place:
         place._ledger = ledger
         (name,) = [each.name for each in ledger.collections.find("docs").sets if each.state == "kept"]

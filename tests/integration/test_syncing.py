@@ -19,10 +19,13 @@ from corpusmill.collections.reembedding import ReembedAsk, Reembedding
 from corpusmill.collections.syncing import Syncing
 from corpusmill.errors import UsageError
 from corpusmill.ledger.collection_records import VersionView
+from corpusmill.ledger.records import Batch, ShardRef
+from corpusmill.mill.ask import Terms
 from corpusmill.mill.listening import Silent
 from corpusmill.mill.place import Place
 from corpusmill.provider import Provider
 from corpusmill.settings import Settings
+from tests.fixtures.jobs import bill
 from tests.integration.killed_syncs import SHAPE, answer, synced
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +221,25 @@ def test_a_sync_during_whose_look_readers_went_back_to_another_set_brings_that_o
 
     assert collections.find("docs").active.name == "m-2"
     assert sources_seen(place) == ["a.md", "b.md", "c.md", "d.md"]
+
+
+def test_a_budget_of_a_reembed_is_over_all_that_it_embeds_before_the_switch(place: Place, docs: Path) -> None:
+    synced(place, "docs", docs)
+    terms = Terms(budget_tokens=100)
+    work = Reembedding(place, ReembedAsk(name="docs", model="other", dimensions=3, keep_s=60.0, terms=terms), Silent())
+    work.start()
+    assert work.job is not None
+    answer(place, work.job.view.id)
+    paid = bill(ShardRef(work.job.view.id, 0), "paid", usd=None)
+    place.ledger.commit(Batch({}, usage=[paid]), worker_id="w", lease_s=60.0)
+    (docs / "c.md").write_text("Nobody counts the sacks.")
+    to_end(place, Syncing(place, ask(docs), Silent()))
+    work.finish()
+    assert work.behind
+
+    work.start()
+
+    assert work.job.view.budget_tokens == 100 - 16
 
 
 def to_end(place: Place, syncing: Syncing) -> None:

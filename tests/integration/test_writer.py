@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from corpusmill.errors import Unavailable
 from corpusmill.ledger import Ledger
@@ -144,19 +144,19 @@ def test_leases_are_renewed_for_as_long_as_shards_are_held(ledger: Ledger, tmp_p
 
 
 def test_a_lease_that_came_while_the_others_were_renewed_is_as_old_as_it_was(ledger: Ledger, tmp_path: Path) -> None:
-    with Journal.open(tmp_path / "journal") as journal:
-        writer = Writer(ledger, journal, worker_id="w1", lease_s=60.0, on_report=lambda _: None)
-        one, two = (jobs.claim(ledger, jobs.submit(ledger, keys), 0) for keys in ("abc", "def"))
-        writer.hold(one.ref, one.fence, since_s=awake_s() - 30)
-        event.listen(
-            ledger._db._engine, "commit", lambda _: writer.hold(two.ref, two.fence, since_s=awake_s() - 45), once=True
-        )
+    journal = Journal.open(tmp_path / "journal")
+    writer = Writer(ledger, journal, worker_id="w1", lease_s=60.0, on_report=lambda _: None)
+    one, two = (jobs.claim(ledger, jobs.submit(ledger, keys), 0) for keys in ("abc", "def"))
+    writer.hold(one.ref, one.fence, since_s=awake_s() - 30)
 
-        assert writer._wrote([])
-        assert writer.stale, "the second is to be renewed before anything is sent for it"
+    def meanwhile(_conn: Connection) -> None:
+        writer.hold(two.ref, two.fence, since_s=awake_s() - 45)
 
-        assert writer._wrote([])
-        assert not writer.stale
+    event.listen(ledger._db._engine, "commit", meanwhile, once=True)
+    stale = [writer._wrote([]) and writer.stale for _ in range(2)]
+
+    assert stale == [True, False], "the second is to be renewed before anything is sent for it"
+    journal.close()
 
 
 def test_a_shard_that_somebody_else_has_taken_is_reported_and_let_go(ledger: Ledger, tmp_path: Path) -> None:
