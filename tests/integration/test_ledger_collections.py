@@ -358,14 +358,14 @@ def test_a_set_that_is_still_being_filled_is_not_complete_whoever_asks(ledger: L
     completed(ledger, first)
     set_ = ledger.collections.begin_set(first.collection_id, "model-b-2", "example", spec("model-b"), KEEP_S)
 
-    assert not ledger.collections.settle_set(set_)
+    assert not ledger.collections.complete_set(set_.id)
     assert ledger.collections.set_filled(set_.id, 2) is None
-    assert not ledger.collections.settle_set(set_), "it was filled for another version than it is aimed at"
+    assert not ledger.collections.complete_set(set_.id), "it was filled for another version than it is aimed at"
 
     job = taken(ledger, set_, 1)
     assert job is not None
     assert ledger.collections.set_filled(set_.id, 1) == job.id, "another process took its chunks"
-    assert not ledger.collections.settle_set(set_)
+    assert not ledger.collections.complete_set(set_.id)
     assert {row[2] for row in seen(ledger)} == {"model-a"}
 
 
